@@ -1,0 +1,45 @@
+"""AdaGrad.
+
+    h ← h + g²                           sum of squared gradients, h₀ = initial_accumulator
+    d = g / √(h + ε)                     or, eps_in_sqrt off: d = g / (√h + ε)
+                                         the engine does p ← p − lr·d
+
+Duchi, Hazan & Singer, "Adaptive subgradient methods for online learning and stochastic optimization", 2011,
+JMLR 12, Figure 1 (diagonal form).
+Departs from the paper in: ε inside the root by default (the paper's δ is added outside).
+"""
+
+from typing import NamedTuple
+
+from ..base import Rule, Scalar, Unsigned, flag, number, static, value_class
+from ..numerics import divide, root
+
+
+class Accumulator(NamedTuple):
+    h: Unsigned  # sum of squared gradients, units of g²
+
+
+@value_class
+class Adagrad(Rule):
+    """AdaGrad, diagonal. Pointwise; one slot."""
+
+    eps: Scalar = 1e-8  # ≥ 0, units of g² inside the root, of g outside
+    initial_accumulator: Scalar = 0.0  # ≥ 0, units of g²
+    eps_in_sqrt: bool = static(default=True)
+    Slots = Accumulator
+    reference = "JMLR 12 (2011) 2121-2159"
+
+    def __post_init__(self):
+        object.__setattr__(self, "eps", number("eps", self.eps, 0.0))
+        initial = number("initial_accumulator", self.initial_accumulator, 0.0)
+        object.__setattr__(self, "initial_accumulator", initial)
+        flag("eps_in_sqrt", self.eps_in_sqrt)
+
+    def initial(self, name):
+        return self.initial_accumulator
+
+    def advance(self, g, s, p, k):
+        return Accumulator(s.h + g * g)
+
+    def direction(self, g, s, old, p, k):
+        return divide(g, root(s.h + self.eps) if self.eps_in_sqrt else root(s.h) + self.eps)

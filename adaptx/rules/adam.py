@@ -1,0 +1,68 @@
+"""Adam, with AMSGrad and Nesterov forms.
+
+    m ← β₁ m + (1 − β₁) g                first moment                 Alg. 1, line 7
+    v ← β₂ v + (1 − β₂) g²               second moment                Alg. 1, line 8
+    m̂ = m / (1 − β₁ᵗ),  v̂ = v / (1 − β₂ᵗ)                            Alg. 1, lines 9-10
+    d = m̂ / (√v̂ + ε)                     the engine does p ← p − lr·d
+
+AMSGrad: h ← max(h, v), and ĥ = h / (1 − β₂ᵗ) takes the place of v̂ (the maximum is over the uncorrected moment, as in
+torch). Nesterov: m̂ = β₁ m / (1 − β₁ᵗ⁺¹) + (1 − β₁) g / (1 − β₁ᵗ). debias off: every correction is 1.
+Kingma & Ba, "Adam: a method for stochastic optimization", 2015, arXiv:1412.6980, Algorithm 1; Reddi, Kale & Kumar,
+"On the convergence of Adam and beyond", 2018, arXiv:1904.09237; Dozat, "Incorporating Nesterov momentum into Adam",
+2016 (constant β₁).
+Departs from the papers in: nothing; AMSGrad's paper has no bias correction (debias=False gives that).
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from ..base import Decay, Rule, Scalar, Signed, Unsigned, decay, flag, number, static, value_class
+from ..numerics import debias, divide, ema, root
+
+
+class Moments(NamedTuple):
+    m: Signed  # mean gradient, units of g
+    v: Unsigned  # mean squared gradient, units of g², never negative
+    h: Unsigned | None = None  # largest v so far (AMSGrad)
+
+
+@value_class
+class Adam(Rule):
+    """Adam. Pointwise; two slots, three with amsgrad."""
+
+    b1: Decay | Scalar = 0.9  # in [0, 1)
+    b2: Decay | Scalar = 0.999  # in [0, 1)
+    eps: Scalar = 1e-8  # ≥ 0, units of g
+    debias: bool = static(default=True)
+    amsgrad: bool = static(default=False)
+    nesterov: bool = static(default=False)
+    Slots = Moments
+    reference = "arXiv:1412.6980"
+
+    def __post_init__(self):
+        object.__setattr__(self, "b1", decay("b1", self.b1))
+        object.__setattr__(self, "b2", decay("b2", self.b2))
+        object.__setattr__(self, "eps", number("eps", self.eps, 0.0))
+        for name in ("debias", "amsgrad", "nesterov"):
+            flag(name, getattr(self, name))
+
+    def unused(self):
+        return () if self.amsgrad else ("h",)
+
+    def advance(self, g, s, p, k):
+        m = ema(s.m, g, self.b1)
+        v = ema(s.v, g * g, self.b2)
+        return Moments(m, v, jnp.maximum(s.h, v) if self.amsgrad else None)
+
+    def direction(self, g, s, old, p, k):
+        v = s.h if self.amsgrad else s.v
+        v_hat = debias(v, self.b2, k.t) if self.debias else v
+        return divide(self._first(g, s.m, k), root(v_hat) + self.eps)
+
+    def _first(self, g, m, k):
+        if not self.nesterov:
+            return debias(m, self.b1, k.t) if self.debias else m
+        if self.debias:
+            m, g = debias(m, self.b1, k.t + 1), debias(g, self.b1, k.t)
+        return self.b1.rate * m + self.b1.complement * g

@@ -1,0 +1,68 @@
+"""RMSProp, plain, centered, with momentum.
+
+    v ← β v + (1 − β) g²                 mean squared gradient
+    a ← β a + (1 − β) g                  mean gradient (centered)
+    n = g / √(v − a² + ε)                or, eps_in_sqrt off: n = g / (√(v − a²) + ε); a = 0 if not centered
+    b ← μ b + n                          (momentum)
+    d = b                                d = n without momentum; the engine does p ← p − lr·d
+
+With debias, v and a are divided by 1 − βᵗ first.
+Tieleman & Hinton, "Lecture 6.5: RMSProp", 2012; centered: Graves, "Generating sequences with recurrent neural
+networks", 2013, arXiv:1308.0850, equations 38-45.
+Departs from the papers in: the momentum buffer holds n without the learning rate (as torch has it), so that a changing
+rate acts at once; v − a² is raised to 0 where rounding made it negative.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from ..base import Decay, Rule, Scalar, Signed, Unsigned, decay, flag, number, static, value_class
+from ..numerics import divide, ema, one_minus_power, root
+
+
+class Means(NamedTuple):
+    v: Unsigned  # mean squared gradient, units of g²
+    a: Signed | None = None  # mean gradient, units of g
+    b: Signed | None = None  # decaying sum of normalized gradients, no unit
+
+
+@value_class
+class Rmsprop(Rule):
+    """RMSProp. Pointwise; one slot, one more if centered, one more with momentum."""
+
+    decay: Decay | Scalar = 0.9  # β, in [0, 1)
+    eps: Scalar = 1e-8  # ≥ 0, units of g² inside the root, of g outside
+    momentum: Decay | Scalar | None = None  # μ, in [0, 1); None for no buffer
+    eps_in_sqrt: bool = static(default=True)
+    centered: bool = static(default=False)
+    debias: bool = static(default=False)
+    Slots = Means
+    reference = "arXiv:1308.0850"
+
+    def __post_init__(self):
+        object.__setattr__(self, "decay", decay("decay", self.decay))
+        object.__setattr__(self, "eps", number("eps", self.eps, 0.0))
+        if self.momentum is not None:
+            object.__setattr__(self, "momentum", decay("momentum", self.momentum))
+        for name in ("eps_in_sqrt", "centered", "debias"):
+            flag(name, getattr(self, name))
+
+    def unused(self):
+        return ("a",) * (not self.centered) + ("b",) * (self.momentum is None)
+
+    def advance(self, g, s, p, k):
+        v = ema(s.v, g * g, self.decay)
+        a = ema(s.a, g, self.decay) if self.centered else None
+        b = self.momentum.rate * s.b + self._normalized(g, v, a, k) if self.momentum is not None else None
+        return Means(v, a, b)
+
+    def direction(self, g, s, old, p, k):
+        return self._normalized(g, s.v, s.a, k) if self.momentum is None else s.b
+
+    def _normalized(self, g, v, a, k):
+        weight = one_minus_power(self.decay, k.t) if self.debias else 1.0
+        v = v / weight
+        if self.centered:
+            v = jnp.maximum(v - (a / weight) ** 2, 0.0)
+        return divide(g, root(v + self.eps) if self.eps_in_sqrt else root(v) + self.eps)

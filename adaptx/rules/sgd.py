@@ -1,0 +1,29 @@
+"""Stochastic gradient descent.
+
+    d = g                                the engine does p ← p − lr·d
+
+Robbins & Monro, "A stochastic approximation method", 1951, doi:10.1214/aoms/1177729586.
+Departs from the paper in: nothing.
+"""
+
+from typing import NamedTuple
+
+from ..base import Rule, value_class
+
+
+class Nothing(NamedTuple):
+    """No slots."""
+
+
+@value_class
+class Sgd(Rule):
+    """Gradient descent. Pointwise; no slots."""
+
+    Slots = Nothing
+    reference = "doi:10.1214/aoms/1177729586"
+
+    def advance(self, g, s, p, k):
+        return s
+
+    def direction(self, g, s, old, p, k):
+        return g
