@@ -1,0 +1,62 @@
+"""An optax transformation that is a value: equal by content, hashable, printable, and a pytree of its numbers."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from ..base import same_value, value_hash
+
+
+class Transformation(optax.GradientTransformationExtraArgs):
+    """Base of adaptx's transformations: optax's pair of functions, as methods of a frozen dataclass.
+
+    optax defines its pair as a NamedTuple; here the tuple is empty and indexing, iteration and length are answered by
+    the methods, so that `init_fn, update_fn = opt` and every optax combinator work.
+    """
+
+    def __new__(cls, *args: Any, **kwargs: Any):
+        """An empty tuple; the dataclass fills in the fields."""
+        del args, kwargs
+        return tuple.__new__(cls, ())
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.init, self.update))
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: Any) -> Any:
+        return (self.init, self.update)[index]
+
+    def __eq__(self, other: object) -> bool:
+        return same_value(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return value_hash(self)
+
+    def __getnewargs__(self) -> tuple[()]:
+        return ()
+
+
+class Frozen:
+    """A tree of structural values made hashable, so that it can be part of a pytree's structure."""
+
+    def __init__(self, tree: Any):
+        self.tree = tree
+        leaves, treedef = jax.tree.flatten(tree)
+        self._key = (treedef, tuple(x.item() if isinstance(x, (np.generic, np.ndarray)) else x for x in leaves))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Frozen) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return repr(self.tree)
