@@ -1,0 +1,209 @@
+"""The optimizers: a rule, a learning rate and the engine options, a few lines each."""
+
+from collections.abc import Callable
+from typing import Any, Unpack
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from . import rules
+from .base import Decay, Rule, Scalar, is_concrete, number
+from .engine.optimizer import Optimizer
+from .engine.options import EngineOptions, options
+
+Rate = Scalar | Callable[[Any], Any]
+
+
+def build(who: str, rule: Rule, learning_rate: Rate | None, given: EngineOptions) -> Optimizer:
+    """An optimizer from its parts.
+
+    Where hyperparameters are arrays of one shape, the optimizer is a batch: every number is given that shape, so that
+    `jax.vmap(train)(opt)` runs one training per element.
+
+    Raises:
+        TypeError, ValueError: for a hyperparameter of the wrong kind or range; the message names it.
+    """
+    if learning_rate is not None and not callable(learning_rate):
+        learning_rate = number("learning_rate", learning_rate, 0.0)
+    return batched(Optimizer(rule, learning_rate, options(f"{who}()", given)))
+
+
+def batched(opt: Optimizer) -> Optimizer:
+    """opt with every number broadcast to the common shape of those that are arrays; opt itself where none is."""
+    leaves, treedef = jax.tree.flatten(opt)
+    shapes = {np.shape(x) for x in leaves} - {()}
+    if not shapes:
+        return opt
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError as error:
+        raise ValueError(
+            f"hyperparameters of a batch must broadcast together, got shapes {sorted(shapes)}; give them one shape."
+        ) from error
+    return treedef.unflatten([jnp.broadcast_to(jnp.asarray(x), shape) for x in leaves])
+
+
+def sgd(learning_rate: Rate = 1e-2, **engine: Unpack[EngineOptions]) -> Optimizer:
+    """Stochastic gradient descent: p ← p − lr·g. Engine options: see `EngineOptions`.
+
+    Robbins & Monro, 1951, doi:10.1214/aoms/1177729586.
+    """
+    return build("sgd", rules.Sgd(), learning_rate, engine)
+
+
+def momentum(
+    learning_rate: Rate = 1e-2,
+    decay: Scalar = 0.9,
+    dampening: Scalar = 0.0,
+    nesterov: bool = False,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """Momentum: v ← γv + (1 − τ)g, p ← p − lr·v; Nesterov: p ← p − lr·((1 − τ)g + γv).
+
+    Args:
+        learning_rate: ≥ 0, a schedule, or an array for a batch.
+        decay: γ in [0, 1).
+        dampening: τ in [0, 1]; τ = γ gives the averaged form.
+        nesterov: look one step ahead.
+        **engine: see `EngineOptions`.
+
+    Polyak, 1964, doi:10.1016/0041-5553(64)90137-5.
+    """
+    return build("momentum", rules.Momentum(decay, dampening, nesterov), learning_rate, engine)
+
+
+def adagrad(
+    learning_rate: Rate = 1e-2,
+    eps: Scalar = 1e-8,
+    eps_in_sqrt: bool = True,
+    initial_accumulator: Scalar = 0.0,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """AdaGrad: h ← h + g², p ← p − lr·g/√(h + ε), or g/(√h + ε) with eps_in_sqrt=False.
+
+    Args:
+        learning_rate: ≥ 0, a schedule, or an array for a batch.
+        eps: ε ≥ 0, in units of g² inside the root, of g outside.
+        eps_in_sqrt: where ε stands.
+        initial_accumulator: h₀ ≥ 0.
+        **engine: see `EngineOptions`.
+
+    Duchi, Hazan & Singer, 2011, JMLR 12.
+    """
+    return build("adagrad", rules.Adagrad(eps, initial_accumulator, eps_in_sqrt), learning_rate, engine)
+
+
+def rmsprop(
+    learning_rate: Rate = 1e-3,
+    decay: Scalar = 0.9,
+    eps: Scalar = 1e-8,
+    eps_in_sqrt: bool = True,
+    centered: bool = False,
+    momentum: Scalar = 0.0,
+    debias: bool = False,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """RMSProp: v ← βv + (1 − β)g², n = g/√(v + ε), p ← p − lr·n; with momentum b ← μb + n, p ← p − lr·b.
+
+    Args:
+        learning_rate: ≥ 0, a schedule, or an array for a batch.
+        decay: β in [0, 1).
+        eps: ε ≥ 0, in units of g² inside the root, of g outside.
+        eps_in_sqrt: n = g/√(v + ε), or g/(√v + ε).
+        centered: subtract the squared mean gradient from v.
+        momentum: μ in [0, 1); 0 keeps no buffer. The learning rate stays outside the buffer.
+        debias: divide the averages by 1 − βᵗ.
+        **engine: see `EngineOptions`.
+
+    Tieleman & Hinton, 2012; centered: Graves, 2013, arXiv:1308.0850.
+    """
+    off = is_concrete(momentum) and not isinstance(momentum, (bool, np.bool_)) and float(momentum) == 0.0
+    buffer: Decay | Scalar | None = None if off else momentum
+    rule = rules.Rmsprop(decay, eps, buffer, eps_in_sqrt, centered, debias)
+    return build("rmsprop", rule, learning_rate, engine)
+
+
+def adam(
+    learning_rate: Rate = 1e-3,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    debias: bool = True,
+    amsgrad: bool = False,
+    nesterov: bool = False,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """Adam: m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², p ← p − lr·m̂/(√v̂ + ε).
+
+    Args:
+        learning_rate: ≥ 0, a schedule, or an array for a batch.
+        b1: β₁ in [0, 1).
+        b2: β₂ in [0, 1).
+        eps: ε ≥ 0, in units of g, outside the root and after the bias correction.
+        debias: divide the moments by 1 − βᵗ.
+        amsgrad: use the largest second moment so far (of the uncorrected one, as torch does).
+        nesterov: Dozat's look-ahead with constant β₁.
+        **engine: see `EngineOptions`.
+
+    Kingma & Ba, 2015, arXiv:1412.6980; amsgrad: Reddi et al., 2018, arXiv:1904.09237; nesterov: Dozat, 2016.
+    """
+    return build("adam", rules.Adam(b1, b2, eps, debias, amsgrad, nesterov), learning_rate, engine)
+
+
+def adamw(
+    learning_rate: Rate = 1e-3,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    debias: bool = True,
+    amsgrad: bool = False,
+    nesterov: bool = False,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """Adam with decoupled weight decay λ = 0.01: p ← p − lr·(m̂/(√v̂ + ε) + λp). Arguments as in `adam`.
+
+    Loshchilov & Hutter, "Decoupled weight decay regularization", 2019, arXiv:1711.05101 (as torch scales it: by lr).
+    """
+    engine = {"weight_decay": 1e-2, **engine}
+    return build("adamw", rules.Adam(b1, b2, eps, debias, amsgrad, nesterov), learning_rate, engine)
+
+
+def scale_by_rule(rule: Rule, **engine: Unpack[EngineOptions]) -> Optimizer:
+    """A rule as a link of an optax.chain: gradients in, directions d out, neither scaled by a rate nor negated.
+
+    Args:
+        rule: an instance from `adaptx.rules`, or your own.
+        **engine: see `EngineOptions` (weight decay enters as d + λp).
+
+    Raises:
+        TypeError: if rule is not a Rule instance.
+    """
+    if not isinstance(rule, Rule):
+        hint = "; call the class" if isinstance(rule, type) and issubclass(rule, Rule) else ""
+        raise TypeError(f"scale_by_rule takes a Rule, such as adaptx.rules.Adam(), got {rule!r}{hint}.")
+    return build("scale_by_rule", rule, None, engine)
+
+
+def ema(decay: Scalar, debias: bool = True) -> Optimizer:
+    """An exponential average as an optax transformation: m ← βm + (1 − β)x, out m/(1 − βᵗ), or m with debias=False.
+
+    `ema(0.9).over(values)` averages a plain sequence along its first axis.
+
+    Args:
+        decay: β in [0, 1).
+        debias: divide by 1 − βᵗ, so that the first value comes out as it went in.
+    """
+    return scale_by_rule(rules.Average(decay, debias))
+
+
+def bias_correction(decay: Scalar) -> Optimizer:
+    """An optax transformation that divides step t's updates by 1 − βᵗ (t from 1), to 3e-7 relative in f32.
+
+    Args:
+        decay: β in [0, 1).
+    """
+    return scale_by_rule(rules.BiasCorrection(decay))
+
+
+ALL = {"sgd": sgd, "momentum": momentum, "adagrad": adagrad, "rmsprop": rmsprop, "adam": adam, "adamw": adamw}
