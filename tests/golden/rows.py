@@ -1,0 +1,114 @@
+"""The table of golden rows: one optimizer of the library with the flags that make a peer compute the same thing.
+
+A row's trajectories are in <peer>.npz under its name, shape (kinds, scales, saved steps, entries), in the orders of
+`Row.kinds`, `inputs.SCALES`, `inputs.SAVED_STEPS` and `inputs.flatten`. make_torch.py and make_optax.py hold the peer's
+side of each row.
+
+Not in the table, because no flags make the two agree (largest distance in a parameter on these inputs, scale 1):
+
+- torch's momentum with dampening, unprimed: its first buffer is g (dampening 0.5: 0.014 after one step, 0.14 at most);
+- optax's momentum RMSprop under a schedule: its learning rate is inside the buffer (0.45; equal while it is constant);
+- optax's AMSGrad: maximum over the corrected second moment (0.071), or no correction at all;
+- optax's centered RMSprop with bias correction: v - m^2 is 0 at step 1, so rounding is compared with eps (4e-5 with eps
+  under the root at scale 1, where one step moves a parameter by 287; NaN with eps outside: optax has no clamp at 0).
+"""
+
+from dataclasses import dataclass, field
+
+EXACT = 1e-12  # float64 against float64: rounding alone, over 50 steps
+
+
+@dataclass(frozen=True)
+class Row:
+    """`getattr(adaptx, constructor)(learning_rate, **rule, **engine)` against `peer`."""
+
+    peer: str  # "torch" or "optax"
+    name: str
+    constructor: str
+    rule: dict = field(default_factory=dict)  # hyperparameters of the rule
+    engine: dict = field(default_factory=dict)  # weight_decay, decay_mode, decay_mask, max_norm
+    learning_rate: float = 0.01
+    kinds: tuple[str, ...] = ("constant", "changing")  # see inputs.learning_rates
+    rtol: float = EXACT  # of adaptx, relative to the displacement; looser only for a stated reason
+    note: str = ""
+
+
+L2 = {"weight_decay": 0.1, "decay_mode": "l2"}
+OUTSIDE = {"eps_in_sqrt": False}
+PRIMED = "torch's first buffer is g, undampened: a step on a zero gradient at lr 0 beforehand starts it at 0, as ours"
+NORM_F32 = 1e-6  # the library keeps the global norm in float32 whatever the parameters' dtype, the peer in float64
+RMS_TORCH = {"decay": 0.99, **OUTSIDE}
+
+TORCH = (
+    Row("torch", "sgd", "sgd", learning_rate=0.1),
+    Row("torch", "sgd_l2", "sgd", engine=L2, learning_rate=0.1),
+    Row("torch", "momentum", "momentum", {"decay": 0.9}),
+    Row("torch", "momentum_l2", "momentum", {"decay": 0.9}, L2),
+    Row("torch", "nesterov", "momentum", {"decay": 0.9, "nesterov": True}),
+    Row("torch", "nesterov_l2", "momentum", {"decay": 0.8, "nesterov": True}, L2),
+    Row("torch", "momentum_dampened", "momentum", {"decay": 0.9, "dampening": 0.5}, note=PRIMED),
+    Row("torch", "momentum_averaged", "momentum", {"decay": 0.9, "dampening": 0.9}, note=PRIMED),
+    Row("torch", "adagrad", "adagrad", {"eps": 1e-10, **OUTSIDE}),
+    Row("torch", "adagrad_eps", "adagrad", {"eps": 1e-3, **OUTSIDE}),
+    Row("torch", "adagrad_initial", "adagrad", {"eps": 1e-10, "initial_accumulator": 0.1, **OUTSIDE}),
+    Row("torch", "adagrad_l2", "adagrad", {"eps": 1e-8, **OUTSIDE}, L2),
+    Row("torch", "adagrad_lr_decay", "adagrad", {"eps": 1e-10, **OUTSIDE}, kinds=("reciprocal",), note="lr_decay=0.1"),
+    Row("torch", "rmsprop", "rmsprop", {"eps": 1e-8, **RMS_TORCH}),
+    Row("torch", "rmsprop_eps", "rmsprop", {"eps": 1e-3, **RMS_TORCH}),
+    Row("torch", "rmsprop_centered", "rmsprop", {"centered": True, **RMS_TORCH}),
+    Row("torch", "rmsprop_momentum", "rmsprop", {"momentum": 0.9, **RMS_TORCH}),
+    Row("torch", "rmsprop_centered_momentum", "rmsprop", {"centered": True, "momentum": 0.9, "eps": 1e-6, **RMS_TORCH}),
+    Row("torch", "rmsprop_l2", "rmsprop", RMS_TORCH, L2),
+    Row("torch", "adam", "adam"),
+    Row("torch", "adam_decays", "adam", {"b1": 0.8, "b2": 0.95}),
+    Row("torch", "adam_eps", "adam", {"eps": 1e-2}),
+    Row("torch", "adam_l2", "adam", {}, L2),
+    Row("torch", "amsgrad", "adam", {"amsgrad": True}),
+    Row("torch", "amsgrad_decays", "adam", {"amsgrad": True, "b2": 0.9}, note="b2 small: the maximum is held for long"),
+    Row("torch", "adamw", "adamw", note="both default to a weight decay of 1e-2"),
+    Row("torch", "adamw_decay", "adamw", {}, {"weight_decay": 0.1}),
+    Row("torch", "adamw_amsgrad", "adamw", {"amsgrad": True, "b2": 0.9}, {"weight_decay": 0.1}),
+)
+
+OPTAX = (
+    Row("optax", "sgd", "sgd", learning_rate=0.1),
+    Row("optax", "sgd_decoupled", "sgd", {}, {"weight_decay": 0.1}, learning_rate=0.1),
+    Row("optax", "momentum", "momentum", {"decay": 0.9}),
+    Row("optax", "nesterov", "momentum", {"decay": 0.9, "nesterov": True}),
+    Row("optax", "momentum_averaged", "momentum", {"decay": 0.9, "dampening": 0.9}, note="optax.ema without debias"),
+    Row("optax", "momentum_dampened", "momentum", {"decay": 0.9, "dampening": 0.5}),
+    Row("optax", "nesterov_dampened", "momentum", {"decay": 0.9, "dampening": 0.5, "nesterov": True}),
+    Row("optax", "adagrad", "adagrad"),
+    Row("optax", "adagrad_initial", "adagrad", {"eps": 1e-3, "initial_accumulator": 0.1}),
+    Row("optax", "adagrad_zero_eps", "adagrad", {"eps": 0.0}, note="0/0 := 0 in both"),
+    Row("optax", "rmsprop", "rmsprop"),
+    Row("optax", "rmsprop_eps", "rmsprop", {"eps": 1e-3}),
+    Row("optax", "rmsprop_outside", "rmsprop", {"eps": 1e-6, **OUTSIDE}),
+    Row("optax", "rmsprop_centered", "rmsprop", {"centered": True}),
+    Row("optax", "rmsprop_centered_outside", "rmsprop", {"centered": True, **OUTSIDE}),
+    Row("optax", "rmsprop_debias", "rmsprop", {"debias": True}),
+    Row("optax", "rmsprop_debias_outside", "rmsprop", {"debias": True, **OUTSIDE}),
+    Row(
+        "optax",
+        "rmsprop_momentum",
+        "rmsprop",
+        {"momentum": 0.9},
+        kinds=("constant",),
+        note="optax has the learning rate inside the buffer: equal only while it is constant (1.27 apart otherwise)",
+    ),
+    Row("optax", "rmsprop_decoupled", "rmsprop", {}, {"weight_decay": 0.1}),
+    Row("optax", "adam", "adam"),
+    Row("optax", "adam_nesterov", "adam", {"nesterov": True}),
+    Row("optax", "adam_eps", "adam", {"eps": 1e-2}),
+    Row(
+        "optax", "adam_uncorrected", "adam", {"debias": False, "eps": 1e-30}, note="the corrections moved into the rate"
+    ),
+    Row("optax", "adam_independent", "adam", {}, {"weight_decay": 2e-3, "decay_mode": "independent"}),
+    Row("optax", "adamw", "adamw", {}, {"weight_decay": 1e-4}),
+    Row("optax", "adamw_decay", "adamw", {}, {"weight_decay": 0.1}),
+    Row("optax", "adamw_matrices", "adamw", {}, {"weight_decay": 0.1, "decay_mask": "matrices"}),
+    Row("optax", "sgd_clipped", "sgd", {}, {"max_norm": 2.0}, learning_rate=0.1, rtol=NORM_F32),
+    Row("optax", "adam_clipped", "adam", {}, {"max_norm": 2.0}, rtol=NORM_F32),
+)
+
+ROWS = TORCH + OPTAX

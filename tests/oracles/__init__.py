@@ -1,0 +1,8 @@
+"""Float64 NumPy oracles of the update rules, written from their papers.
+
+Nothing here imports adaptx or JAX: an error in the library cannot be repeated by the thing it is checked against.
+"""
+
+from .classical import ORACLES, bias_correction, ema, trajectory
+
+__all__ = ["ORACLES", "bias_correction", "ema", "trajectory"]

@@ -1,0 +1,63 @@
+"""Every golden row: the library against torch.optim and optax in float64 over 50 steps, by both of its ways to step."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from golden import compare, inputs
+from golden.rows import ROWS, Row
+
+import adaptx
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, dict[str, np.ndarray]]:
+    return {peer: compare.load(peer) for peer in ("torch", "optax")}
+
+
+def trainer(row: Row) -> Callable:
+    """(params, stacked gradients, learning rate of each step) -> stacked parameters by `step`, and by `update`."""
+
+    def train(params, grads, rates):
+        opt = getattr(adaptx, row.constructor)(learning_rate=lambda t: rates[t], **row.rule, **row.engine)
+
+        def by_step(carry, g):
+            params, state = opt.step(g, carry[1], carry[0])
+            return (params, state), params
+
+        def by_update(carry, g):
+            updates, state = opt.update(g, carry[1], carry[0])
+            params = optax.apply_updates(carry[0], updates)
+            return (params, state), params
+
+        return [jax.lax.scan(f, (params, opt.init(params)), grads)[1] for f in (by_step, by_update)]
+
+    return jax.jit(train)
+
+
+def saved(history: dict[str, jax.Array]) -> np.ndarray:
+    """Stacked parameters as the golden files hold them; refuses anything that was rounded to float32 on the way."""
+    assert all(leaf.dtype == jnp.float64 for leaf in history.values())
+    return inputs.saved([{k: np.asarray(leaf[t]) for k, leaf in history.items()} for t in range(inputs.STEPS)])
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[f"{row.peer}-{row.name}" for row in ROWS])
+def test_library_equals_peer(row: Row, golden):
+    still = compare.still(row)
+    with jax.enable_x64(True):
+        train = trainer(row)  # one compilation for the row: its cases differ in numbers alone
+        for i, kind in enumerate(row.kinds):
+            rates = jnp.asarray(inputs.learning_rates(kind, row.learning_rate))
+            for j, scale in enumerate(inputs.SCALES):
+                steps = inputs.gradients(scale)
+                grads = {k: jnp.stack([jnp.asarray(g[k]) for g in steps]) for k in inputs.SHAPES}
+                want = golden[row.peer][row.name][i, j]
+                params = {k: jnp.asarray(p) for k, p in inputs.parameters().items()}
+                for way, history in zip(("step", "update"), train(params, grads, rates), strict=True):
+                    got = saved(history)
+                    where = f"opt.{way}, {kind} learning rate, gradient scale {scale}"
+                    assert compare.excess(got, want, row.rtol) <= 1.0, where
+                    assert np.array_equal(got[:, still], want[:, still]), f"{where}: an entry without a gradient moved"
