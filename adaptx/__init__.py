@@ -1,5 +1,6 @@
 """adaptx: learning rates that adapt. Adaptive optimizers for JAX that are exact, observable and values."""
 
+from . import controllers as controllers
 from . import rules as rules
 from . import schedules as schedules
 from .base import State as State

@@ -6,19 +6,16 @@ how a slot lies in memory. A rule never multiplies by the learning rate, never c
 """
 
 import dataclasses
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, NamedTuple, dataclass_transform, get_args
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, PyTree
+
+from .values import Scalar, Times, open_loop, rate_at, static, value_class
 
 Signed = Annotated[Array, "takes both signs"]
 Unsigned = Annotated[Array, "never negative"]
-Scalar = Any  # a Python, NumPy or JAX number, traced or not
 
 
 class Clock(NamedTuple):
@@ -37,128 +34,6 @@ class State(NamedTuple):
     metrics: dict[str, Array]  # name -> f32 scalar, as the last update left it
 
 
-@jax.tree_util.register_pytree_with_keys_class
-@dataclasses.dataclass(frozen=True, eq=False)
-class Decay:
-    """A decay rate b carried by its complement c = 1 − b, so that f32 keeps its digits (1 − 0.9999 would lose four)."""
-
-    complement: Scalar  # in (0, 1], no unit
-
-    @property
-    def rate(self) -> Scalar:
-        """The decay rate b = 1 − c itself."""
-        return 1.0 - self.complement
-
-    def __eq__(self, other: object) -> bool:
-        return same_value(self, other)
-
-    def __hash__(self) -> int:
-        return value_hash(self)
-
-    def __repr__(self) -> str:
-        return f"{self.rate:.12g}" if is_concrete(self.complement) else f"1-{self.complement!r}"
-
-    def tree_flatten_with_keys(self):
-        """One leaf, the complement."""
-        return ((jax.tree_util.GetAttrKey("complement"), self.complement),), None
-
-    @classmethod
-    def tree_unflatten(cls, _, children):
-        """The inverse of flattening."""
-        return cls(*children)
-
-
-def is_traced(x: Any) -> bool:
-    """Whether x is a tracer: an array whose value is not known yet."""
-    return isinstance(x, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
-
-
-def is_concrete(x: Any) -> bool:
-    """Whether x is one number whose value can be read now (not traced, not a placeholder, not an array of several)."""
-    return isinstance(x, (int, float, np.number)) or (
-        isinstance(x, (np.ndarray, jax.Array)) and not is_traced(x) and x.ndim == 0
-    )
-
-
-def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, open_low=False, open_high=False):
-    """A hyperparameter in canonical form: a Python float, or an f32 array where an array came.
-
-    Raises:
-        TypeError: for anything that is not a real number.
-        ValueError: for a concrete value that is NaN or outside [low, high] (an open end excludes its bound).
-    """
-    if isinstance(value, (bool, np.bool_, str)) or not (hasattr(value, "dtype") or isinstance(value, (int, float))):
-        raise TypeError(f"{name} must be a real number, got {value!r} ({type(value).__name__}); pass a float.")
-    value = float(value) if isinstance(value, (int, float)) else _canonical(name, value)
-    if not is_traced(value):
-        seen = np.asarray(value, np.float64)
-        inside = (seen > low if open_low else seen >= low) & (seen < high if open_high else seen <= high)
-        if not np.all(inside):
-            ends = "(" if open_low else "[", ")" if open_high or high == math.inf else "]"
-            came = float(seen[~inside][0]) if seen.ndim else float(seen)
-            raise ValueError(
-                f"{name} must lie in {ends[0]}{low:g}, {high:g}{ends[1]}, got {came:g}; choose a value in that range."
-            )
-    return value
-
-
-def _canonical(name: str, value: Any) -> Any:
-    """An array hyperparameter: NumPy scalars as Python floats, jax arrays in f32 or f64."""
-    if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
-        raise TypeError(f"{name} must be a real number, got an array of {value.dtype}; pass a float.")
-    if isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0:
-        return float(value)
-    return value if value.dtype == jnp.float64 and isinstance(value, jax.Array) else jnp.asarray(value, jnp.float32)
-
-
-def decay(name: str, value: Any) -> Decay:
-    """The Decay of a rate b in [0, 1); a Decay passes through. 1 − b is formed before the value becomes f32."""
-    if isinstance(value, Decay):
-        return value
-    canonical = number(name, value, 0.0, 1.0, open_high=True)
-    if isinstance(value, np.ndarray) and value.ndim:
-        return Decay(jnp.asarray(1.0 - value.astype(np.float64), canonical.dtype))
-    return Decay(1.0 - canonical)
-
-
-def flag(name: str, value: Any) -> bool:
-    """A structural switch: a plain bool, never traced."""
-    if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {value!r} ({type(value).__name__}); it cannot be traced.")
-    return bool(value)
-
-
-def static(*, default: Any) -> Any:
-    """A dataclass field that is part of the structure (a flag or a name), not a leaf."""
-    return dataclasses.field(default=default, metadata={"static": True})
-
-
-def same_value(a: Any, b: Any) -> bool:
-    """Whether two pytree values have one structure and equal leaves."""
-    if type(a) is not type(b):
-        return False
-    (leaves_a, tree_a), (leaves_b, tree_b) = jax.tree.flatten(a), jax.tree.flatten(b)
-    return tree_a == tree_b and all(
-        x is y or (np.shape(x) == np.shape(y) and bool(np.all(np.asarray(x) == np.asarray(y))))
-        for x, y in zip(leaves_a, leaves_b, strict=True)
-    )
-
-
-def value_hash(a: Any) -> int:
-    """A hash that agrees with `same_value`, for concrete leaves."""
-    leaves, tree = jax.tree.flatten(a)
-    return hash((tree, tuple(np.asarray(x, np.float64).tobytes() for x in leaves)))
-
-
-@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static))
-def value_class(cls):
-    """Class decorator: a frozen dataclass that is a pytree of its numeric fields, compares and hashes by value."""
-    cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
-    cls.__eq__ = same_value
-    cls.__hash__ = value_hash
-    return jax.tree_util.register_dataclass(cls)
-
-
 class Rule(ABC):
     """Base of all rules: an adaptive step on one array.
 
@@ -169,6 +44,7 @@ class Rule(ABC):
 
     Slots: ClassVar[type]  # NamedTuple of Signed and Unsigned
     pointwise: ClassVar[bool] = True  # commutes with concatenation: element i sees nothing but element i
+    degree: ClassVar[int] = 0  # scaling every gradient by c scales d by c**degree (ε aside): 1 SGD, 0 the Adam family
     reads_params: ClassVar[bool] = False  # whether advance or direction looks at p
     reference: ClassVar[str] = ""  # arXiv number or citation
 
@@ -187,6 +63,21 @@ class Rule(ABC):
         del name
         return 0.0
 
+    def rescaled(self, unit: Scalar) -> "Rule":
+        """The rule for gradients given in another unit: constants that carry the unit of g (ε) are scaled along."""
+        del unit
+        return self
+
+    def precondition(self, x, s):
+        """x in the metric the slots s stand for: x/(√v + ε) in the Adam family, x itself where there is none."""
+        del s
+        return x
+
+    def correction(self, k: Clock) -> Scalar:
+        """The factor by which bias correction lengthens the step at time k; 1 where the rule has none."""
+        del k
+        return 1.0
+
     @abstractmethod
     def advance(self, g, s, p, k) -> Any:
         """The slots after seeing gradient g."""
@@ -194,3 +85,119 @@ class Rule(ABC):
     @abstractmethod
     def direction(self, g, s, old, p, k) -> Any:
         """The direction d of p ← p − lr·d."""
+
+
+@value_class
+class Tick:
+    """What a controller may know besides its measurements."""
+
+    step: Array  # int32, 0-based number of this step
+    t: Scalar  # the same, 1-based and floating
+    value: Scalar | None  # the loss, where the controller requires it
+    correction: Scalar  # the rule's bias-correction factor
+    finite: Array | None = None  # whether this step's sums and loss are finite; None while measuring
+    degree: int = static(default=0)  # the rule's degree
+    size: int = static(default=0)  # number of trained elements of all leaves
+
+
+class Controller(ABC):
+    """Base of all controllers: a learning rate computed from what training shows.
+
+    A subclass is a `value_class` with the fields `base` and `scope` and hyperparameters of its own. A controller looks
+    at one array at a time, at sums over all arrays (which the engine forms, so that it never sees a mesh), and at the
+    loss. Its state is scalars (f32, or f64 beside f64 parameters; with scope="leaf" vectors with one entry per trained
+    leaf) and marks, arrays like the parameters. One step runs
+
+        feed       what the rule sees instead of g: signed and unsigned slots may be fed differently
+        measure    one array -> new marks, sums
+        update     sums -> new scalars
+        move       one array -> the displacement u of p ← p + u, and the marks to keep
+
+    Arrays handed over are in the arithmetic dtype; d includes decoupled weight decay and lr_scale. c holds the scalars
+    (one leaf's entries with scope="leaf"), k the Tick; `base_rate(k)` is the open-loop factor at this step.
+    A step whose sums or loss are not finite leaves scalars and marks as they were.
+    """
+
+    base: Any  # every controller's rate is multiplied by this open-loop rate
+    scope: str  # "global": one rate, "leaf": one per leaf
+    requires: ClassVar[frozenset[str]] = frozenset()  # extra arguments of update that must be given
+    reports: ClassVar[tuple[str, ...]] = ()  # names in metrics besides learning_rate
+    exact: ClassVar[bool] = False  # needs parameters finer than bf16: the engine keeps an f32 master of narrow ones
+    sees_direction: ClassVar[bool] = True  # whether measure reads d; False lets d wait for the updated scalars
+    guards: ClassVar[bool] = False  # whether it handles non-finite measurements itself
+    reference: ClassVar[str] = ""
+
+    @abstractmethod
+    def start(self) -> dict[str, Scalar]:
+        """Fresh scalars by name."""
+
+    def marks(self, p: Array) -> dict[str, Array]:
+        """Fresh marks of one array, by name; must not be p itself."""
+        del p
+        return {}
+
+    def begin(self, sums: dict[str, Array], c: dict[str, Array]) -> dict[str, Array]:
+        """The scalars after `inspect`'s sums over the initial parameters."""
+        del sums
+        return c
+
+    def inspect(self, p: Array) -> dict[str, Array]:
+        """Sums over one array of initial parameters, for `begin`."""
+        del p
+        return {}
+
+    def unit(self, c: dict[str, Array], k: Tick) -> Scalar | None:
+        """The unit the rule's gradients are fed in, where not 1; its ε is scaled along."""
+        del c, k
+        return None
+
+    def feed(self, g: Array, x: Array, c: dict[str, Array], k: Tick) -> tuple[Array, Array]:
+        """(what signed slots and the direction see, what unsigned slots see) instead of g."""
+        del x, c, k
+        return g, g
+
+    def measure(self, g: Array, d: Any, x: Array, metric: Callable[[Array], Array], marks: dict, c: dict, k: Tick):
+        """(new marks, sums) of one array; metric(y) is the rule's precondition with the slots before this step."""
+        del g, d, x, metric, c, k
+        return marks, {}
+
+    @abstractmethod
+    def update(self, sums: dict[str, Array], c: dict[str, Array], k: Tick) -> dict[str, Array]:
+        """The scalars after this step's sums."""
+
+    @abstractmethod
+    def rate(self, c: dict[str, Array], k: Tick) -> Array:
+        """The learning rate this step uses, after update."""
+
+    def move(self, g: Array, d: Array, x: Array, marks: dict, c: dict, k: Tick):
+        """(displacement u of p ← p + u, marks to keep)."""
+        del g, x
+        return -self.rate(c, k) * d, marks
+
+    def decay_weight(self, c: dict[str, Array], k: Tick) -> Scalar:
+        """The factor of decoupled decay inside d: d ← d + weight·λp; the rate where feed has put it into d already."""
+        del c, k
+        return 1.0
+
+    def base_rate(self, k: Tick) -> Scalar:
+        """The open-loop factor at this step."""
+        return rate_at(self.base, k.step)
+
+    def reset(self, c: dict[str, Array]) -> Array | None:
+        """A scalar bool: whether the slots are to start afresh after this step; None for never."""
+        del c
+
+    def age(self, c: dict[str, Array], k: Tick) -> Array:
+        """The number of this step counted from the last reset, 1-based: the rule's t."""
+        del c
+        return k.t
+
+    def report(self, c: dict[str, Array], k: Tick) -> dict[str, Array]:
+        """The values of `reports`."""
+        del k
+        return {name: c[name] for name in self.reports}
+
+    def __mul__(self, factor: Any) -> "Controller":
+        return dataclasses.replace(self, base=Times(self.base, open_loop("factor", factor)))  # pyright: ignore
+
+    __rmul__ = __mul__

@@ -1,10 +1,13 @@
 """The verbs: arithmetic on one array that every rule shares, written for accuracy at the ends of the range."""
 
 import math
+from typing import Any
 
 import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array
 
-from .base import Decay
+from .values import Decay
 
 # Taylor coefficients 1/k! of (eˣ − 1)/x, highest first: below |x| = 0.7 the remainder is under half an f32 ulp.
 _EXPM1 = tuple(1.0 / math.factorial(k) for k in range(11, 0, -1))
@@ -21,7 +24,8 @@ def one_minus_power(decay: Decay, t):
     x = t·log1p(−c); then −expm1(x), by its series for x > −0.7 (XLA's own f32 expm1 errs by 3.3e-7 there on jax 0.10)
     and as 1 − eˣ below, where nothing cancels.
     """
-    x = t * jnp.log1p(-decay.complement)
+    none = jnp.asarray(decay.complement) >= 1  # b = 0: log b = -inf, whose slope is infinite too
+    x = jnp.where(none, -jnp.inf, t * jnp.log1p(-jnp.where(none, 0.5, decay.complement)))
     if jnp.result_type(x) == jnp.float64:
         return -jnp.expm1(x)
     near = jnp.maximum(x, -0.7)  # keeps the branch not taken finite, so that derivatives are too
@@ -38,11 +42,34 @@ def debias(x, decay: Decay, t):
 
 def root(x):
     """√x with root(0) = 0 and a derivative of 0 there, and 0 for the tiny negatives rounding leaves."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+    zero = x <= 0  # false for NaN, which must come out as NaN
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
 
 
 def divide(x, y):
     """x / y with x / 0 = 0: a coordinate that never had a gradient has no direction."""
     zero = y == 0
     return jnp.where(zero, 0.0, x / jnp.where(zero, 1.0, y))
+
+
+def counter_bits(shape: tuple[int, ...], salt: Any) -> Array:
+    """32 random bits for every element of an array, a hash of (salt, element index): no key, the same when sharded."""
+    index = jnp.zeros(shape, jnp.uint32)
+    stride = 1
+    for axis in reversed(range(len(shape))):
+        index = index + lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride & 0xFFFFFFFF)
+        stride *= shape[axis]
+    return mix(index * jnp.uint32(0x9E3779B9) ^ salt)
+
+
+def mix(h: Array) -> Array:
+    """A 32-bit finalizer: every input bit flips every output bit with probability about one half."""
+    h = (h ^ (h >> 16)) * jnp.uint32(0x21F0AAAD)
+    h = (h ^ (h >> 15)) * jnp.uint32(0x735A2D97)
+    return h ^ (h >> 15)
+
+
+def counter_uniform(seed: int, count: Any) -> Array:
+    """A number in [0, 1) that is a hash of (seed, count)."""
+    h = mix(jnp.asarray(count).astype(jnp.uint32) * jnp.uint32(0x9E3779B9) ^ mix(jnp.uint32(seed & 0xFFFFFFFF)))
+    return (h >> 8).astype(jnp.float32) * 2.0**-24

@@ -8,11 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from . import rules
-from .base import Decay, Rule, Scalar, is_concrete, number
+from .base import Controller, Rule
 from .engine.optimizer import Optimizer
 from .engine.options import EngineOptions, options
+from .values import Decay, Scalar, is_concrete, open_loop
 
-Rate = Scalar | Callable[[Any], Any]
+Rate = Scalar | Callable[[Any], Any] | Controller
 
 
 def build(who: str, rule: Rule, learning_rate: Rate | None, given: EngineOptions) -> Optimizer:
@@ -24,8 +25,8 @@ def build(who: str, rule: Rule, learning_rate: Rate | None, given: EngineOptions
     Raises:
         TypeError, ValueError: for a hyperparameter of the wrong kind or range; the message names it.
     """
-    if learning_rate is not None and not callable(learning_rate):
-        learning_rate = number("learning_rate", learning_rate, 0.0)
+    if learning_rate is not None and not isinstance(learning_rate, Controller):
+        learning_rate = open_loop("learning_rate", learning_rate)
     return batched(Optimizer(rule, learning_rate, options(f"{who}()", given)))
 
 

@@ -1,8 +1,9 @@
 """One optimizer step, top to bottom, on lists of arrays.
 
-    norm and clipping of the gradients       sums.py
-    for every leaf: cast up, l2 decay, advance the slots, encode, decode, direction, decay, apply, cast down
-    telemetry, guard, clock
+    norm of the gradients, clipping factor, whether the step is good        sums.py
+    open loop:    for every leaf, cast up, l2 decay, advance, encode, decode, direction, decay, apply     leaf.py
+    closed loop:  for every leaf, the same up to the direction, and measure; sum; update; move            loop.py
+    metrics, step counter
 
 The step is compiled as one function of arrays whatever the caller does (inside an outer jit it is inlined), and the
 call that runs a rule over one array is a function of its own, so that leaves of one shape are traced once.
@@ -18,7 +19,9 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from ..base import Clock, Rule
+from ..base import Clock, Controller, Rule, Tick
+from . import loop
+from .leaf import LeafNumbers, LeafPlan, arithmetic, step_leaf
 from .storage import Storage, salt
 from .sums import global_norm
 
@@ -30,119 +33,119 @@ class Plan:
     storage: Storage
     decay_mode: str
     decayed: tuple[bool, ...]  # per leaf, whether weight decay applies
-    scaled: bool  # whether lr_scale is set
     skip_nonfinite: bool
     telemetry: tuple[str, ...]
+    rounding: str
     fused: bool  # new parameters instead of updates
 
 
 class Numbers(NamedTuple):
     """The scalars of a step."""
 
-    lr: Any  # the rate, or None for a bare direction
+    lr: Any  # the open-loop rate or a Controller; None for a bare direction
+    value: Any  # the loss, or None
     weight_decay: Any
     max_norm: Any
-    lr_scale: Any  # per leaf factors, () where unset
+    lr_scale: Any  # per-leaf factors, or None
 
 
-class LeafPlan(NamedTuple):
-    """What of one leaf's step is structure."""
+class Rows(NamedTuple):
+    """Everything that lies beside the parameters, a list with one entry per trained leaf."""
 
-    storage: Storage
-    decay: str | None  # decay_mode, or None for a leaf that is not decayed
-    dtype: Any  # arithmetic
-    fused: bool
-    negative: bool  # False for a bare direction
+    slots: list[dict[str, Array]]  # as stored
+    kept: list[Array | None]  # what the rounding keeps
+    marks: list[dict[str, Array]]  # the controller's
 
 
-class LeafNumbers(NamedTuple):
-    """The scalars of one leaf's step; None where unused."""
+class Carry(NamedTuple):
+    """The scalars a step takes over from the one before."""
 
-    t: Any
-    lr: Any
-    weight_decay: Any
-    clip: Any
-    salt: Any
-    good: Any
-
-
-def arithmetic(p: Any) -> Any:
-    """The dtype of the arithmetic on a leaf and of its full-precision slots: f32, or f64 for f64 parameters."""
-    return jnp.promote_types(jnp.float32, jax.dtypes.canonicalize_dtype(p.dtype))
+    step: Array
+    scalars: dict[str, Array]  # the controller's
+    metrics: dict[str, Array]
 
 
 @partial(jax.jit, static_argnames="plan")
-def step_arrays(plan: Plan, rule: Rule, numbers: Numbers, gs: list, slots: list, ps: list, step: Array, metrics: dict):
-    """One step on the trained leaves: (new parameters or updates, new slots, step, metrics)."""
-    present = [g for g in gs if g is not None]
+def step_arrays(plan: Plan, rule: Rule, numbers: Numbers, gs: list, rows: Rows, ps: list, carry: Carry):
+    """One step on the trained leaves: (new parameters or updates, rows, carry)."""
     wants_norm = numbers.max_norm is not None or plan.skip_nonfinite or "grad_norm" in plan.telemetry
-    norm: Any = global_norm(present) if wants_norm else None
+    norm: Any = global_norm([g for g in gs if g is not None]) if wants_norm else None
     good = jnp.isfinite(norm) if plan.skip_nonfinite else None
     clip = None if numbers.max_norm is None else clip_factor(norm, numbers.max_norm)
-    following = optax.safe_increment(step)
+    following = optax.safe_increment(carry.step)
 
-    outs, news = [], []
-    for i, (g, stored, p) in enumerate(zip(gs, slots, ps, strict=True)):
-        if g is None:
-            outs.append(p if plan.fused else jnp.zeros_like(p))
-            news.append(stored)
-            continue
-        scale = numbers.lr_scale[i] if plan.scaled else None
-        lr = numbers.lr if scale is None else (1.0 if numbers.lr is None else numbers.lr) * scale
-        decay = plan.decay_mode if plan.decayed[i] and numbers.weight_decay is not None else None
-        leaf_plan = LeafPlan(plan.storage, decay, arithmetic(p), plan.fused, numbers.lr is not None)
-        leaf_numbers = LeafNumbers(following, lr, numbers.weight_decay, clip, salt(step, i), good)
-        out, new = step_leaf(leaf_plan, rule, leaf_numbers, g, stored, p)
-        outs.append(out)
-        news.append(new)
-
-    measured = measure(plan, numbers, norm, outs, ps, metrics, good)
-    return outs, news, following if good is None else jnp.where(good, following, step), measured
-
-
-@partial(jax.jit, static_argnames="plan")
-def step_leaf(plan: LeafPlan, rule: Rule, numbers: LeafNumbers, g: Array, stored: dict, p: Array):
-    """The rule on one array, from stored slots to stored slots, and the new parameter or update."""
-    dtype = plan.dtype
-    rule = jax.tree.map(lambda x: jnp.asarray(x, dtype), rule)
-    lr, wd, clip = (cast(x, dtype) for x in (numbers.lr, numbers.weight_decay, numbers.clip))
-    clock = Clock(numbers.t.astype(dtype), jnp.ones((), dtype) if lr is None else lr)
-    g, x = g.astype(dtype), p.astype(dtype)
-    if clip is not None:
-        g = g * clip
-    if plan.decay == "l2":
-        g = g + wd * x
-
-    kinds = rule.slot_kinds()
-    old = rule_slots(rule, plan.storage.decode(stored, dtype))
-    advanced = rule.advance(g, old, x, clock)
-    fresh = {name: getattr(advanced, name) for name in kinds}
-    encoded = plan.storage.encode(fresh, kinds, dtype, numbers.salt)
-    new = rule_slots(rule, plan.storage.decode(encoded, dtype))
-    d = rule.direction(g, new, old, x, clock)
-
-    if plan.decay == "decoupled":
-        d = d + wd * x
-    if lr is not None:
-        d = lr * d
-    if plan.decay == "independent":
-        d = d + wd * x
-    u = -d if plan.negative else d
-    out = (x + u if plan.fused else u).astype(p.dtype)
-    if numbers.good is not None:
-        out = jnp.where(numbers.good, out, p if plan.fused else jnp.zeros_like(p))
-        encoded = jax.tree.map(partial(jnp.where, numbers.good), encoded, stored)
-    return out, encoded
+    plans = [leaf_plan(plan, i, p, numbers) for i, p in enumerate(ps)]
+    factors = [None] * len(ps) if numbers.lr_scale is None else numbers.lr_scale
+    closed = isinstance(numbers.lr, Controller)
+    rate = None if closed else numbers.lr
+    leaf_numbers = [
+        LeafNumbers(following, rate, factors[i], numbers.weight_decay, clip, salt(carry.step, i), good)
+        for i in range(len(ps))
+    ]
+    run = closed_loop if closed else open_loop
+    outs, rows, scalars, measured = run(plans, rule, numbers, leaf_numbers, gs, rows, ps, carry)
+    if good is not None:
+        scalars = {name: jnp.where(good, scalars[name], carry.scalars[name]) for name in scalars}
+        following = jnp.where(good, following, carry.step)
+    measured |= measure(plan, norm, outs, ps, carry.metrics, good)
+    metrics = {name: jnp.asarray(measured[name], jnp.float32) for name in carry.metrics}
+    return outs, rows, Carry(following, scalars, metrics)
 
 
-def cast(x: Any, dtype: Any) -> Any:
-    """A scalar in the arithmetic dtype; None stays."""
-    return None if x is None else jnp.asarray(x, dtype)
+def open_loop(plans, rule, numbers: Numbers, leaf_numbers, gs, rows: Rows, ps, carry: Carry):
+    """Every leaf by itself, in one pass."""
+    done = []
+    for plan, n, g, stored, p, kept in zip(plans, leaf_numbers, gs, rows.slots, ps, rows.kept, strict=True):
+        untouched = (p if plan.fused else jnp.zeros_like(p), stored, kept)
+        done.append(untouched if g is None else step_leaf(plan, rule, n, g, stored, p, kept))
+    outs, slots, keep = ([row[i] for row in done] for i in range(3))
+    return outs, Rows(slots, keep, rows.marks), carry.scalars, {"learning_rate": numbers.lr}
 
 
-def rule_slots(rule: Rule, slots: dict) -> Any:
-    """The slot tuple a rule reads, None at slots its flags leave out."""
-    return rule.Slots(**{name: slots.get(name) for name in rule.Slots._fields})
+def closed_loop(plans, rule: Rule, numbers: Numbers, leaf_numbers, gs, rows: Rows, ps, carry: Carry):
+    """Measure every leaf, update the controller from the sums, move every leaf."""
+    controller, before = numbers.lr, carry.scalars
+    k = tick(controller, rule, numbers.value, leaf_numbers[0].t if ps else carry.step + 1, carry, ps)
+    per_leaf = controller.scope == "leaf"
+
+    def of(c: dict, i: int) -> dict:
+        return {name: value[i] for name, value in c.items()} if per_leaf else c
+
+    everything = list(zip(plans, leaf_numbers, gs, rows.slots, rows.marks, ps, rows.kept, strict=True))
+    seen: list[Any] = [None] * len(ps)
+    sums: list[Any] = [None] * len(ps)
+    for i, (plan, n, g, stored, marks, p, kept) in enumerate(everything):
+        if g is not None:
+            seen[i], sums[i] = loop.observe_leaf(plan, rule, controller, n, of(before, i), k, g, stored, marks, p, kept)
+    names = next((row for row in sums if row is not None), {})
+    none = {name: jnp.zeros((), jnp.float32) for name in names}
+    totals = loop.total(controller, [none if row is None else row for row in sums], loop.scalar_dtype(ps))
+    c, k = loop.advance_scalars(controller, totals, before, k)
+
+    done = []
+    for i, (plan, n, g, stored, marks, p, kept) in enumerate(everything):
+        untouched = (p if plan.fused else jnp.zeros_like(p), stored, kept, marks)
+        args = (plan, rule, controller, n, of(c, i), of(before, i), k, seen[i], stored, marks, p, kept)
+        done.append(untouched if g is None else loop.move_leaf(*args))
+    outs, slots, keep, marks = ([row[i] for row in done] for i in range(4))
+    reported = {"learning_rate": controller.rate(c, k), **controller.report(c, k)}
+    return outs, Rows(slots, keep, marks), c, {name: jnp.mean(x) for name, x in reported.items()}
+
+
+def tick(controller: Controller, rule: Rule, value: Any, t: Array, carry: Carry, ps: list) -> Tick:
+    """The controller's view of this step."""
+    dtype = loop.scalar_dtype(ps)
+    loss = jnp.asarray(value, dtype) if "value" in controller.requires else None
+    wide = jax.tree.map(lambda x: jnp.asarray(x, dtype), rule)
+    t = t.astype(dtype)
+    correction = jnp.asarray(wide.correction(Clock(t, jnp.ones((), dtype))), dtype)
+    return Tick(carry.step, t, loss, correction, None, rule.degree, sum(p.size for p in ps))
+
+
+def leaf_plan(plan: Plan, i: int, p: Array, numbers: Numbers) -> LeafPlan:
+    """The structural part of leaf i's step."""
+    decay = plan.decay_mode if numbers.weight_decay is not None and plan.decayed[i] else None
+    return LeafPlan(plan.storage, decay, plan.rounding, arithmetic(p), plan.fused, numbers.lr is not None)
 
 
 def clip_factor(norm: Array, max_norm: Any) -> Array:
@@ -151,9 +154,9 @@ def clip_factor(norm: Array, max_norm: Any) -> Array:
     return jnp.where(norm > bound, bound / jnp.where(norm > bound, norm, 1), 1)
 
 
-def measure(plan: Plan, numbers: Numbers, norm: Any, outs: list, ps: list, before: dict, good: Any) -> dict[str, Array]:
-    """The metrics of this step, f32 scalars under the names `before` has."""
-    now: dict[str, Any] = {"learning_rate": numbers.lr, "grad_norm": norm}
+def measure(plan: Plan, norm: Any, outs: list, ps: list, before: dict, good: Any) -> dict[str, Any]:
+    """The engine's own metrics of this step."""
+    now: dict[str, Any] = {"grad_norm": norm}
     if "update_norm" in plan.telemetry:
         moved = [o.astype(arithmetic(p)) - p for o, p in zip(outs, ps, strict=True)] if plan.fused else outs
         now["update_norm"] = global_norm(moved)
@@ -162,7 +165,7 @@ def measure(plan: Plan, numbers: Numbers, norm: Any, outs: list, ps: list, befor
     if good is not None:
         now["skipped"] = before["skipped"] + jnp.where(good, 0.0, 1.0)
         now["skipped_in_a_row"] = jnp.where(good, 0.0, before["skipped_in_a_row"] + 1.0)
-    return {name: jnp.asarray(now[name], jnp.float32) for name in before}
+    return now
 
 
 def as_arrays(leaves: list[Any]) -> list[Any]:

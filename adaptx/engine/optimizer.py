@@ -1,7 +1,7 @@
 """The optimizer: rule × learning rate × storage × layout, an optax transformation that is a pytree of its numbers."""
 
 import dataclasses
-from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -9,42 +9,55 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ..base import Rule, Scalar, State
-from .lift import Numbers, Plan, arithmetic, as_arrays, step_arrays
+from ..base import Controller, Rule, State
+from ..values import Scalar, Scheduled, Times, rate_at
+from . import loop, rounding
+from .leaf import arithmetic
+from .lift import Carry, Numbers, Plan, Rows, as_arrays, step_arrays
 from .options import Options, decayed_leaves, scale_factors
-from .storage import fresh
-from .tree import Leaves, gradients, stored_slots, take_apart
+from .storage import Storage, fresh
+from .tree import Leaves, gradients, stored_rows, take_apart
 from .value import Transformation
 
 
-@jax.tree_util.register_pytree_with_keys_class
+@jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class Optimizer(Transformation):
     """An adaptx optimizer.
 
-    Leaves of the pytree are the numeric hyperparameters: the rule's, the learning rate, weight_decay, max_norm and the
-    factors of lr_scale; flags, names, masks and schedules are structure.
+    Leaves of the pytree are the numeric hyperparameters: the rule's, the learning rate or its controller's,
+    weight_decay, max_norm and the factors of lr_scale; flags, names, masks and schedules are structure.
     """
 
     rule: Rule
-    learning_rate: Scalar | Callable[[Array], Array] | None  # None: the bare direction, neither scaled nor negated
+    learning_rate: Scalar | Scheduled | Times | Controller | None  # None: the bare direction, not scaled nor negated
     options: Options
+
+    @property
+    def controller(self) -> Controller | None:
+        """The controller of the learning rate, None where the rate is open-loop."""
+        return self.learning_rate if isinstance(self.learning_rate, Controller) else None
 
     @property
     def requires(self) -> frozenset[str]:
         """Names of the extra arguments that update and step must be given."""
-        return frozenset()
+        return self.controller.requires if self.controller is not None else frozenset()
 
     def init(self, params: PyTree) -> State:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Fresh state for params (arrays, tracers or ShapeDtypeStructs); shares no buffer with them."""
         leaves = take_apart(params)
-        arrays = as_arrays_or_shapes(leaves.arrays)
-        slots = {
-            name: leaves.join([self._fresh_slot(name, p) for p in arrays], lambda _: None)
+        arrays = [concrete(x) for x in leaves.arrays]
+        columns = {
+            name: [self.options.storage.init(fresh(p, self.rule.initial(name), arithmetic(p))) for p in arrays]
             for name in self.rule.slot_kinds()
         }
-        metrics = {name: jnp.zeros((), jnp.float32) for name in self.options.metric_names(self.learning_rate)}
-        return State(jnp.zeros((), jnp.int32), slots, (), metrics)
+        kept = self._kept_name(arrays)
+        if kept is not None:
+            policy = self._rounding
+            columns[kept] = [rounding.fresh_kept(policy, p) if rounding.is_narrow(p.dtype) else None for p in arrays]
+        slots = {name: leaves.join(column, nothing) for name, column in columns.items()}
+        metrics = {name: jnp.zeros((), jnp.float32) for name in self._metric_names()}
+        return State(jnp.zeros((), jnp.int32), slots, self._fresh_control(leaves, arrays), metrics)
 
     def update(  # pyright: ignore[reportIncompatibleVariableOverride]
         self, grads: PyTree, state: State, params: PyTree | None = None, **extra: Any
@@ -78,35 +91,86 @@ class Optimizer(Transformation):
         return jax.lax.scan(one, self.init(jnp.zeros_like(values, shape=values.shape[1:])), values)[1]
 
     def _run(self, grads: PyTree, state: State, leaves: Leaves, extra: dict, *, fused: bool) -> tuple[list, State]:
-        del extra  # an open-loop rate needs none; other links of a chain may
         self._refuse_batch()
-        found = gradients(grads, leaves)
-        slots = stored_slots(state, tuple(self.rule.slot_kinds()), leaves)
-        options = self.options
-        factors = scale_factors(options, leaves)
+        options, ps, found = self.options, as_arrays(leaves.arrays), as_arrays(gradients(grads, leaves))
+        names, kept = tuple(self.rule.slot_kinds()), self._kept_name(ps)
+        rows = stored_rows(state, names, kept, leaves)
+        self._refuse_foreign(state, rows, names, leaves)
+        marks = self._mark_rows(state, leaves)
         decayed = decayed_leaves(options.decay_mask, leaves) if options.weight_decay is not None else ()
         plan = Plan(
-            options.storage, options.decay_mode, decayed or (False,) * len(leaves.trained), factors is not None,
-            options.skip_nonfinite, options.telemetry, fused,
+            options.storage, options.decay_mode, decayed or (False,) * len(ps), options.skip_nonfinite,
+            options.telemetry, self._rounding, fused,
         )  # fmt: skip
-        numbers = Numbers(self._rate(state.step), options.weight_decay, options.max_norm, factors or ())
-        outs, rows, step, metrics = step_arrays(
-            plan, self.rule, numbers, as_arrays(found), slots, as_arrays(leaves.arrays), state.step, state.metrics
-        )
-        new = {name: leaves.join([row[name] for row in rows], lambda _: None) for name in state.slots}
-        return outs, State(step, new, state.control, metrics)
+        numbers = Numbers(
+            self._rate(state.step), self._loss(extra), options.weight_decay, options.max_norm,
+            scale_factors(options, leaves),
+        )  # fmt: skip
+        carry = Carry(state.step, state.control["scalars"] if state.control else {}, state.metrics)
+        slots, keeps = [{name: row[name] for name in names} for row in rows], [row.get(kept) for row in rows]
+        outs, new, carry = step_arrays(plan, self.rule, numbers, found, Rows(slots, keeps, marks), ps, carry)
+        columns = {name: [row[name] for row in new.slots] for name in names} | ({kept: new.kept} if kept else {})
+        control = state.control
+        if control:
+            after = {name: leaves.join([row[name] for row in new.marks], nothing) for name in control["marks"]}
+            control = {"scalars": carry.scalars, "marks": after}
+        tree = {name: leaves.join(columns[name], nothing) for name in state.slots}
+        return outs, State(carry.step, tree, control, carry.metrics)
+
+    @property
+    def _rounding(self) -> str:
+        """The rounding policy; a controller that needs exact parameters keeps masters where none was asked for."""
+        wanted = self.options.rounding
+        exact = self.controller is not None and self.controller.exact
+        return "master" if exact and wanted in ("nearest", "stochastic") else wanted
+
+    def _kept_name(self, arrays: list[Any]) -> str | None:
+        name = rounding.KEPT.get(self._rounding)
+        return name if any(rounding.is_narrow(jax.dtypes.canonicalize_dtype(p.dtype)) for p in arrays) else None
+
+    def _fresh_control(self, leaves: Leaves, arrays: list[Array]) -> Any:
+        if self.controller is None:
+            return ()
+        scalars, rows = loop.begin(self.controller, arrays)
+        names = rows[0] if rows else {}
+        return {"scalars": scalars, "marks": {n: leaves.join([row[n] for row in rows], nothing) for n in names}}
+
+    def _mark_rows(self, state: State, leaves: Leaves) -> list[dict[str, Array]]:
+        """The controller's marks, leaf by leaf."""
+        if self.controller is None or not state.control:
+            if (self.controller is None) != (not state.control):
+                raise ValueError(
+                    f"state {'has no' if self.controller else 'has a'} controller's part, unlike this optimizer; make "
+                    "the state with this optimizer's init(params)."
+                )
+            return [{} for _ in leaves.trained]
+        marks = state.control["marks"]
+        columns = {name: leaves.treedef.flatten_up_to(tree) for name, tree in marks.items()}
+        return [{name: columns[name][i] for name in marks} for i in leaves.trained]
 
     def _rate(self, step: Array) -> Any:
-        return self.learning_rate(step) if callable(self.learning_rate) else self.learning_rate
+        # a schedule is evaluated here, outside the compiled step: it may close over values of an outer trace
+        return self.learning_rate if self.controller is not None else rate_at(self.learning_rate, step)
 
-    def _fresh_slot(self, name: str, p: Any) -> Array:
-        return self.options.storage.init(fresh(p, self.rule.initial(name), arithmetic(p)))
+    def _loss(self, extra: dict) -> Any:
+        if "value" not in self.requires:
+            return None  # other links of a chain may want what is given here
+        if extra.get("value") is None:
+            got = f", got {', '.join(sorted(extra))}" if extra else ""
+            raise ValueError(
+                f"{type(self.controller).__name__.lower()} needs the loss: expected value={got}; call "
+                "update(grads, state, params, value=loss), or step(…, value=loss)."
+            )
+        if np.shape(extra["value"]):
+            raise ValueError(f"value must be the scalar loss, got shape {np.shape(extra['value'])}; pass its mean.")
+        return extra["value"]
 
     def _refuse_without_params(self) -> None:
         needs = {
             "weight_decay": self.options.weight_decay is not None,
             "telemetry of param_norm": "param_norm" in self.options.telemetry,
             f"the rule {type(self.rule).__name__}": self.rule.reads_params,
+            "a controller": self.controller is not None,
         }
         for what, needed in needs.items():
             if needed:
@@ -114,6 +178,29 @@ class Optimizer(Transformation):
                     f"update(grads, state) was called without params, which {what} needs; call "
                     "update(grads, state, params)."
                 )
+
+    def _refuse_foreign(self, state: State, rows: list[dict[str, Any]], names: tuple[str, ...], leaves: Leaves) -> None:
+        """Raise ValueError where the state was not made by an optimizer like this one."""
+        metrics = self._metric_names()
+        if set(state.metrics) != set(metrics):
+            raise ValueError(
+                f"state has the metrics {sorted(state.metrics)}, but this optimizer measures {sorted(metrics)}; make "
+                "the state with this optimizer's init(params)."
+            )
+        storage = self.options.storage
+        for k, (row, p) in enumerate(zip(rows, leaves.arrays, strict=True)):
+            expected = stored_type(storage, np.shape(p), arithmetic(concrete(p)))
+            for name in names:
+                came = jax.tree.map(lambda x: (np.shape(x), np.dtype(x.dtype)), row[name])
+                if came != expected:
+                    raise ValueError(
+                        f"slot '{name}' of parameter '{leaves.paths[k]}' is {came}, expected {expected} for this "
+                        f"parameter and storage {storage.name!r}; make the state with this optimizer's init(params)."
+                    )
+
+    def _metric_names(self) -> list[str]:
+        reports = () if self.controller is None else self.controller.reports
+        return [*self.options.metric_names(self.learning_rate), *reports]
 
     def _refuse_batch(self) -> None:
         for path, leaf in jax.tree_util.tree_leaves_with_path(self):
@@ -129,25 +216,27 @@ class Optimizer(Transformation):
         rate = [] if self.learning_rate is None else [f"learning_rate={self.learning_rate!r}"]
         return f"{type(self.rule).__name__.lower()}({', '.join(rate + rule + self.options.changed())})"
 
-    def tree_flatten_with_keys(self):
-        """Children: rule, learning rate (unless it is a schedule), the options' numbers."""
-        schedule = self.learning_rate if callable(self.learning_rate) else None
-        rate = None if schedule is not None else self.learning_rate
-        key = jax.tree_util.GetAttrKey
-        return ((key("rule"), self.rule), (key("learning_rate"), rate), (key("options"), self.options)), schedule
 
-    @classmethod
-    def tree_unflatten(cls, schedule, children):
-        """The inverse of flattening."""
-        rule, rate, options = children
-        return cls(rule, rate if schedule is None else schedule, options)
+@lru_cache(maxsize=4096)
+def stored_type(storage: Storage, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """(shape, dtype) of every array in the stored form of one slot."""
+    stored = jax.eval_shape(lambda: storage.init(jnp.zeros(shape, dtype)))
+    return jax.tree.map(lambda x: (x.shape, np.dtype(x.dtype)), stored)
 
 
 def no_update(leaf: Any) -> Any:
     """The update of a leaf that is not trained: zeros for an array, so that they can be added, else None."""
-    return jnp.zeros_like(leaf) if isinstance(leaf, (jax.Array, np.ndarray)) and leaf.dtype.kind in "iub" else None
+    kind = getattr(leaf.dtype, "kind", None) if isinstance(leaf, (jax.Array, np.ndarray)) else None  # keys have none
+    return jnp.zeros_like(leaf) if kind in ("i", "u", "b") else None
 
 
-def as_arrays_or_shapes(leaves: list[Any]) -> list[Any]:
-    """Leaves with a shape and dtype; Python floats become arrays."""
-    return [x if hasattr(x, "dtype") else jnp.asarray(x) for x in leaves]
+def nothing(leaf: Any) -> None:
+    """The state of a leaf that is not trained."""
+    del leaf
+
+
+def concrete(x: Any) -> Any:
+    """A leaf as an array; a ShapeDtypeStruct as zeros of its shape, sharded as it says."""
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jnp.zeros_like(x)
+    return x if isinstance(x, (jax.Array, np.ndarray)) else jnp.asarray(x)

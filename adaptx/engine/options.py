@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ..base import Scalar, flag, is_concrete, number, static, value_class
+from ..values import Scalar, flag, is_concrete, number, one_of, static, value_class
+from .rounding import POLICIES
 from .storage import Storage, storage
 from .tree import Leaves, is_none
 from .value import Frozen
@@ -29,7 +30,9 @@ class EngineOptions(TypedDict, total=False):
     lr_scale: factor ≥ 0 on the learning rate per leaf: {path regex: factor} (the first match counts, the rest have 1),
     a function of (path, leaf), or a tree. storage: "f32" or "bf16". layout: "leaf". max_norm: global-norm clipping of
     the gradients, > 0, in f32. skip_nonfinite: leave everything as it was on a step whose gradients are not finite.
-    telemetry: True or names among grad_norm, update_norm, param_norm, to be found in `adaptx.metrics`.
+    rounding: how bf16 and f16 parameters take an update: "nearest", "stochastic", "kahan" (a compensation array in the
+    state) or "master" (an f32 copy in the state). telemetry: True or names among grad_norm, update_norm, param_norm, to
+    be found in `adaptx.metrics`.
     """
 
     weight_decay: Scalar
@@ -40,6 +43,7 @@ class EngineOptions(TypedDict, total=False):
     layout: str
     max_norm: Scalar | None
     skip_nonfinite: bool
+    rounding: str
     telemetry: bool | tuple[str, ...]
 
 
@@ -67,6 +71,7 @@ class Options:
     storage: Storage = static(default=storage("f32"))
     layout: str = static(default="leaf")
     skip_nonfinite: bool = static(default=False)
+    rounding: str = static(default="nearest")
     telemetry: tuple[str, ...] = static(default=())
 
     def metric_names(self, learning_rate: Any) -> list[str]:
@@ -80,9 +85,10 @@ class Options:
         shown = {
             "weight_decay": self.weight_decay, "decay_mode": self.decay_mode, "decay_mask": self.decay_mask,
             "lr_scale": self.lr_scale_function or self.lr_scale, "storage": self.storage.name, "layout": self.layout,
-            "max_norm": self.max_norm, "skip_nonfinite": self.skip_nonfinite, "telemetry": self.telemetry,
+            "max_norm": self.max_norm, "skip_nonfinite": self.skip_nonfinite, "rounding": self.rounding,
+            "telemetry": self.telemetry,
         }  # fmt: skip
-        plain = (None, False, (), "decoupled", "f32", "leaf")
+        plain = (None, False, (), "decoupled", "f32", "leaf", "nearest")
         return [
             f"{name}={value!r}" for name, value in shown.items() if not any(value is x or x == value for x in plain)
         ]
@@ -112,15 +118,9 @@ def options(who: str, given: Mapping[str, Any]) -> Options:
         storage=storage(given.get("storage", "f32")),
         layout=one_of("layout", given.get("layout", "leaf"), LAYOUTS),
         skip_nonfinite=flag("skip_nonfinite", given.get("skip_nonfinite", False)),
+        rounding=one_of("rounding", given.get("rounding", "nearest"), POLICIES),
         telemetry=_telemetry(given.get("telemetry", ())),
     )
-
-
-def one_of(name: str, value: Any, valid: tuple[str, ...]) -> str:
-    """A name among the valid ones."""
-    if value not in valid:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, valid))}, got {value!r}; choose one of these.")
-    return value
 
 
 def _off_at_zero(value: Scalar) -> Scalar | None:

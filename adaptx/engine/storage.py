@@ -13,26 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from ..base import is_traced, value_class
+from ..numerics import counter_bits, mix
+from ..values import is_traced, value_class
 
 Slots = dict[str, Array]
-
-
-def counter_bits(shape: tuple[int, ...], salt: Any) -> Array:
-    """32 random bits for every element of an array, a hash of (salt, element index): no key, the same when sharded."""
-    index = jnp.zeros(shape, jnp.uint32)
-    stride = 1
-    for axis in reversed(range(len(shape))):
-        index = index + lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride & 0xFFFFFFFF)
-        stride *= shape[axis]
-    return mix(index * jnp.uint32(0x9E3779B9) ^ salt)
-
-
-def mix(h: Array) -> Array:
-    """A 32-bit finalizer: every input bit flips every output bit with probability about one half."""
-    h = (h ^ (h >> 16)) * jnp.uint32(0x21F0AAAD)
-    h = (h ^ (h >> 15)) * jnp.uint32(0x735A2D97)
-    return h ^ (h >> 15)
 
 
 def round_to_bf16(x: Array, bits: Array) -> Array:

@@ -143,8 +143,8 @@ def _spread(flat: list[Any], treedef: Any, leaves: Leaves, grads: PyTree) -> lis
     )
 
 
-def stored_slots(state: Any, names: tuple[str, ...], leaves: Leaves) -> list[dict[str, Any]]:
-    """The stored slots of every trained leaf, in order.
+def stored_rows(state: Any, names: tuple[str, ...], kept: str | None, leaves: Leaves) -> list[dict[str, Any]]:
+    """What the state stores for every trained leaf, in order: its slots, and under `kept` what its rounding keeps.
 
     Raises:
         TypeError: if state is not an adaptx state.
@@ -155,26 +155,31 @@ def stored_slots(state: Any, names: tuple[str, ...], leaves: Leaves) -> list[dic
             f"state must be the State that opt.init(params) returned, got {type(state).__name__}; pass the state this "
             "optimizer gave last."
         )
-    if tuple(state.slots) != names and set(state.slots) != set(names):
+    expected = {*names, *([kept] if kept else [])}
+    if set(state.slots) != expected:
         raise ValueError(
-            f"state has slots {sorted(state.slots)}, but this optimizer keeps {sorted(names)}; make the state with "
+            f"state has slots {sorted(state.slots)}, but this optimizer keeps {sorted(expected)}; make the state with "
             "this optimizer's init(params)."
         )
-    columns = {}
-    for name in names:
-        try:
-            columns[name] = leaves.treedef.flatten_up_to(state.slots[name])
-        except ValueError as error:
-            raise ValueError(
-                f"slot '{name}' of the state has the tree {jax.tree.structure(state.slots[name])}, expected that of "
-                f"the parameters, {leaves.treedef}; call opt.init on these parameters."
-            ) from error
-    out = [{name: columns[name][i] for name in names} for i in leaves.trained]
-    for k, row in enumerate(out):
+    columns = {name: _column(name, state.slots[name], leaves) for name in expected}
+    rows = [{name: columns[name][i] for name in expected} for i in leaves.trained]
+    for k, row in enumerate(rows):
         for name, slot in row.items():
+            if slot is None and name == kept:
+                continue
             if slot is None:
                 raise ValueError(
                     f"slot '{name}' is missing for parameter '{leaves.paths[k]}', which is trained; call opt.init on "
                     "these parameters."
                 )
-    return out
+    return rows
+
+
+def _column(name: str, tree: PyTree, leaves: Leaves) -> list[Any]:
+    try:
+        return leaves.treedef.flatten_up_to(tree)
+    except ValueError as error:
+        raise ValueError(
+            f"slot '{name}' of the state has the tree {jax.tree.structure(tree)}, expected that of the parameters, "
+            f"{leaves.treedef}; call opt.init on these parameters."
+        ) from error

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import optax
 
-from ..base import same_value, value_hash
+from ..values import same_value, value_hash
 
 
 class Transformation(optax.GradientTransformationExtraArgs):

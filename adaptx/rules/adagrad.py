@@ -9,10 +9,12 @@ JMLR 12, Figure 1 (diagonal form).
 Departs from the paper in: ε inside the root by default (the paper's δ is added outside).
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
-from ..base import Rule, Scalar, Unsigned, flag, number, static, value_class
+from ..base import Rule, Unsigned
 from ..numerics import divide, root
+from ..values import Scalar, checked, flag, number, static, value_class
 
 
 class Accumulator(NamedTuple):
@@ -30,9 +32,9 @@ class Adagrad(Rule):
     reference = "JMLR 12 (2011) 2121-2159"
 
     def __post_init__(self):
-        object.__setattr__(self, "eps", number("eps", self.eps, 0.0))
+        checked(self, eps=number("eps", self.eps, 0.0))
         initial = number("initial_accumulator", self.initial_accumulator, 0.0)
-        object.__setattr__(self, "initial_accumulator", initial)
+        checked(self, initial_accumulator=initial)
         flag("eps_in_sqrt", self.eps_in_sqrt)
 
     def initial(self, name):
@@ -42,4 +44,10 @@ class Adagrad(Rule):
         return Accumulator(s.h + g * g)
 
     def direction(self, g, s, old, p, k):
-        return divide(g, root(s.h + self.eps) if self.eps_in_sqrt else root(s.h) + self.eps)
+        return self.precondition(g, s)
+
+    def precondition(self, x, s):
+        return divide(x, root(s.h + self.eps) if self.eps_in_sqrt else root(s.h) + self.eps)
+
+    def rescaled(self, unit):
+        return replace(self, eps=self.eps * (unit**2 if self.eps_in_sqrt else unit))

@@ -13,12 +13,14 @@ Kingma & Ba, "Adam: a method for stochastic optimization", 2015, arXiv:1412.6980
 Departs from the papers in: nothing; AMSGrad's paper has no bias correction (debias=False gives that).
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from ..base import Decay, Rule, Scalar, Signed, Unsigned, decay, flag, number, static, value_class
-from ..numerics import debias, divide, ema, root
+from ..base import Rule, Signed, Unsigned
+from ..numerics import debias, divide, ema, one_minus_power, root
+from ..values import Decay, Scalar, checked, decay, flag, number, static, value_class
 
 
 class Moments(NamedTuple):
@@ -41,9 +43,9 @@ class Adam(Rule):
     reference = "arXiv:1412.6980"
 
     def __post_init__(self):
-        object.__setattr__(self, "b1", decay("b1", self.b1))
-        object.__setattr__(self, "b2", decay("b2", self.b2))
-        object.__setattr__(self, "eps", number("eps", self.eps, 0.0))
+        checked(self, b1=decay("b1", self.b1))
+        checked(self, b2=decay("b2", self.b2))
+        checked(self, eps=number("eps", self.eps, 0.0))
         for name in ("debias", "amsgrad", "nesterov"):
             flag(name, getattr(self, name))
 
@@ -56,9 +58,22 @@ class Adam(Rule):
         return Moments(m, v, jnp.maximum(s.h, v) if self.amsgrad else None)
 
     def direction(self, g, s, old, p, k):
+        return self._normalized(self._first(g, s.m, k), s, k.t if self.debias else None)
+
+    def precondition(self, x, s):
+        return self._normalized(x, s, None)
+
+    def rescaled(self, unit):
+        return replace(self, eps=self.eps * unit)
+
+    def correction(self, k):
+        if not self.debias:
+            return 1.0
+        return root(one_minus_power(self.b2, k.t)) / one_minus_power(self.b1, k.t)
+
+    def _normalized(self, x, s, t):
         v = s.h if self.amsgrad else s.v
-        v_hat = debias(v, self.b2, k.t) if self.debias else v
-        return divide(self._first(g, s.m, k), root(v_hat) + self.eps)
+        return divide(x, root(v if t is None else debias(v, self.b2, t)) + self.eps)
 
     def _first(self, g, m, k):
         if not self.nesterov:

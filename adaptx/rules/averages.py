@@ -9,8 +9,9 @@ Departs from the paper in: nothing.
 
 from typing import NamedTuple
 
-from ..base import Decay, Rule, Scalar, Signed, decay, flag, static, value_class
+from ..base import Rule, Signed
 from ..numerics import debias, ema
+from ..values import Decay, Scalar, checked, decay, flag, static, value_class
 
 
 class Mean(NamedTuple):
@@ -28,10 +29,11 @@ class Average(Rule):
     decay: Decay | Scalar = 0.9  # β, in [0, 1)
     debias: bool = static(default=True)
     Slots = Mean
+    degree = 1
     reference = "arXiv:1412.6980"
 
     def __post_init__(self):
-        object.__setattr__(self, "decay", decay("decay", self.decay))
+        checked(self, decay=decay("decay", self.decay))
         flag("debias", self.debias)
 
     def advance(self, g, s, p, k):
@@ -47,10 +49,11 @@ class BiasCorrection(Rule):
 
     decay: Decay | Scalar = 0.9  # β, in [0, 1)
     Slots = Nothing
+    degree = 1
     reference = "arXiv:1412.6980"
 
     def __post_init__(self):
-        object.__setattr__(self, "decay", decay("decay", self.decay))
+        checked(self, decay=decay("decay", self.decay))
 
     def advance(self, g, s, p, k):
         return s

@@ -12,7 +12,8 @@ gradient undampened).
 
 from typing import NamedTuple
 
-from ..base import Decay, Rule, Scalar, Signed, decay, flag, number, static, value_class
+from ..base import Rule, Signed
+from ..values import Decay, Scalar, checked, decay, flag, number, static, value_class
 
 
 class Velocity(NamedTuple):
@@ -27,11 +28,12 @@ class Momentum(Rule):
     dampening: Scalar = 0.0  # τ, in [0, 1]
     nesterov: bool = static(default=False)
     Slots = Velocity
+    degree = 1
     reference = "doi:10.1016/0041-5553(64)90137-5"
 
     def __post_init__(self):
-        object.__setattr__(self, "decay", decay("decay", self.decay))
-        object.__setattr__(self, "dampening", number("dampening", self.dampening, 0.0, 1.0))
+        checked(self, decay=decay("decay", self.decay))
+        checked(self, dampening=number("dampening", self.dampening, 0.0, 1.0))
         flag("nesterov", self.nesterov)
 
     def advance(self, g, s, p, k):

@@ -13,12 +13,14 @@ Departs from the papers in: the momentum buffer holds n without the learning rat
 rate acts at once; v − a² is raised to 0 where rounding made it negative.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from ..base import Decay, Rule, Scalar, Signed, Unsigned, decay, flag, number, static, value_class
+from ..base import Rule, Signed, Unsigned
 from ..numerics import divide, ema, one_minus_power, root
+from ..values import Decay, Scalar, checked, decay, flag, number, static, value_class
 
 
 class Means(NamedTuple):
@@ -41,10 +43,10 @@ class Rmsprop(Rule):
     reference = "arXiv:1308.0850"
 
     def __post_init__(self):
-        object.__setattr__(self, "decay", decay("decay", self.decay))
-        object.__setattr__(self, "eps", number("eps", self.eps, 0.0))
+        checked(self, decay=decay("decay", self.decay))
+        checked(self, eps=number("eps", self.eps, 0.0))
         if self.momentum is not None:
-            object.__setattr__(self, "momentum", decay("momentum", self.momentum))
+            checked(self, momentum=decay("momentum", self.momentum))
         for name in ("eps_in_sqrt", "centered", "debias"):
             flag(name, getattr(self, name))
 
@@ -60,9 +62,19 @@ class Rmsprop(Rule):
     def direction(self, g, s, old, p, k):
         return self._normalized(g, s.v, s.a, k) if self.momentum is None else s.b
 
+    def precondition(self, x, s):
+        v = jnp.maximum(s.v - s.a**2, 0.0) if self.centered else s.v
+        return self._divided(x, v)
+
+    def rescaled(self, unit):
+        return replace(self, eps=self.eps * (unit**2 if self.eps_in_sqrt else unit))
+
     def _normalized(self, g, v, a, k):
         weight = one_minus_power(self.decay, k.t) if self.debias else 1.0
         v = v / weight
         if self.centered:
             v = jnp.maximum(v - (a / weight) ** 2, 0.0)
-        return divide(g, root(v + self.eps) if self.eps_in_sqrt else root(v) + self.eps)
+        return self._divided(g, v)
+
+    def _divided(self, x, v):
+        return divide(x, root(v + self.eps) if self.eps_in_sqrt else root(v) + self.eps)

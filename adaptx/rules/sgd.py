@@ -8,7 +8,8 @@ Departs from the paper in: nothing.
 
 from typing import NamedTuple
 
-from ..base import Rule, value_class
+from ..base import Rule
+from ..values import value_class
 
 
 class Nothing(NamedTuple):
@@ -20,6 +21,7 @@ class Sgd(Rule):
     """Gradient descent. Pointwise; no slots."""
 
     Slots = Nothing
+    degree = 1
     reference = "doi:10.1214/aoms/1177729586"
 
     def advance(self, g, s, p, k):

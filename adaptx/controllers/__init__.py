@@ -1,0 +1,47 @@
+"""Controllers: learning rates that close the loop. `ALL` is the registry that tests, docs and the command line walk.
+
+Every one is a value that any optimizer takes as its learning rate: `adaptx.adam(adaptx.controllers.prodigy())`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ..base import Controller as Controller
+from .bandit import Bandit as bandit
+from .cocob import Cocob as cocob
+from .dadapt import Dadapt as dadapt
+from .dog import Dog as dog
+from .dog import Dowg as dowg
+from .dog import ldog as ldog
+from .hypergradient import Hypergradient as hypergradient
+from .l4 import L4 as l4
+from .mechanic import Mechanic as mechanic
+from .momo import Momo as momo
+from .plateau import Plateau as plateau
+from .polyak import Polyak as polyak
+from .prodigy import Prodigy as prodigy
+from .product import product as product
+from .shield import Shield as shield
+from .threshold import Threshold as threshold
+from .trust_ratio import TrustRatio as trust_ratio
+
+# name -> a default instance for a first rate of the given size (which those that estimate their rate do not use)
+ALL: dict[str, Callable[[Any], Controller]] = {
+    "threshold": lambda rate: threshold(0.1 * rate, rate, 1.0),
+    "plateau": plateau,
+    "hypergradient": hypergradient,
+    "hypergradient_additive": lambda rate: hypergradient(rate, "additive"),
+    "shield": lambda rate: shield(hypergradient(rate)),
+    "polyak": lambda rate: polyak(),
+    "l4": lambda rate: l4(),
+    "momo": momo,
+    "dog": lambda rate: dog(),
+    "ldog": lambda rate: ldog(),
+    "dowg": lambda rate: dowg(),
+    "dadapt": lambda rate: dadapt(),
+    "prodigy": lambda rate: prodigy(),
+    "mechanic": lambda rate: mechanic(),
+    "trust_ratio": trust_ratio,
+    "bandit": bandit,
+    "cocob": lambda rate: cocob(),
+}

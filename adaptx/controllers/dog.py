@@ -1,0 +1,101 @@
+"""Distance over gradients, and its weighted form.
+
+    DoG     r̄ = max(r̄, ‖x − x₀‖) from reps_rel·(1 + ‖x₀‖);  G ← G + ‖d‖² from ε;  η = r̄ / √G         per leaf: L-DoG
+    DoWG    r̄² = max(r̄², ‖x − x₀‖²) from ε;  v ← v + r̄²‖d‖²;  η = r̄² / (√v + ε)
+
+Ivgi, Hinder & Carmon, "DoG is SGD's best friend", 2023, arXiv:2302.12022; Khaled, Mishchenko & Jin, "DoWG unleashed",
+2023, arXiv:2305.16284, Algorithm 1 (ε in the root's sum as in the authors' code).
+Departs from the papers in: under rules other than SGD the direction takes the place of the gradient in the sums. DoG's
+theory is for averaged iterates: wrap the optimizer in `adaptx.averaged`.
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..base import Controller
+from ..values import Scalar, checked, number, one_of, open_loop, static, value_class
+
+
+@value_class
+class Dog(Controller):
+    """Distance over gradients. One mark (x₀)."""
+
+    base: Any = 1.0  # open-loop factor
+    reps_rel: Scalar = 1e-6  # > 0, the first distance relative to 1 + ‖x₀‖
+    eps: Scalar = 1e-8  # > 0, units of ‖d‖²
+    scope: str = static(default="global")  # or "leaf"
+    exact = True
+    reports = ("distance",)
+    reference = "arXiv:2302.12022"
+
+    def __post_init__(self):
+        one_of("scope", self.scope, ("global", "leaf"))
+        checked(self, base=open_loop("base", self.base), eps=number("eps", self.eps, 0.0, open_low=True))
+        checked(self, reps_rel=number("reps_rel", self.reps_rel, 0.0, open_low=True))
+
+    def start(self):
+        return {"distance": 0.0, "total": self.eps}
+
+    def inspect(self, p):
+        return {"squares": jnp.sum(p * p)}
+
+    def begin(self, sums, c):
+        return {**c, "distance": self.reps_rel * (1 + jnp.sqrt(sums["squares"]))}
+
+    def marks(self, p):
+        return {"x0": p}
+
+    def measure(self, g, d, x, metric, marks, c, k):
+        away = x - marks["x0"]
+        return marks, {"away": jnp.sum(away * away), "dd": jnp.sum(d * d)}
+
+    def update(self, sums, c, k):
+        return {
+            "distance": jnp.maximum(c["distance"], jnp.sqrt(sums["away"])),
+            "total": c["total"] + sums["dd"],
+        }
+
+    def rate(self, c, k):
+        return self.base_rate(k) * c["distance"] / jnp.sqrt(c["total"])
+
+
+def ldog(base: Any = 1.0, reps_rel: Scalar = 1e-6, eps: Scalar = 1e-8) -> Dog:
+    """L-DoG: `dog` with one distance and one rate per leaf."""
+    return Dog(base, reps_rel, eps, scope="leaf")
+
+
+@value_class
+class Dowg(Controller):
+    """Distance over weighted gradients. One mark (x₀). Made for SGD; over Adam it can diverge."""
+
+    base: Any = 1.0  # open-loop factor
+    eps: Scalar = 1e-4  # > 0
+    scope: str = static(default="global")  # or "leaf"
+    exact = True
+    reports = ("distance",)
+    reference = "arXiv:2305.16284"
+
+    def __post_init__(self):
+        one_of("scope", self.scope, ("global", "leaf"))
+        checked(self, base=open_loop("base", self.base), eps=number("eps", self.eps, 0.0, open_low=True))
+
+    def start(self):
+        return {"squared": self.eps, "total": 0.0}
+
+    def marks(self, p):
+        return {"x0": p}
+
+    def measure(self, g, d, x, metric, marks, c, k):
+        away = x - marks["x0"]
+        return marks, {"away": jnp.sum(away * away), "dd": jnp.sum(d * d)}
+
+    def update(self, sums, c, k):
+        squared = jnp.maximum(c["squared"], sums["away"])
+        return {"squared": squared, "total": c["total"] + squared * sums["dd"]}
+
+    def rate(self, c, k):
+        return self.base_rate(k) * c["squared"] / (jnp.sqrt(c["total"]) + self.eps)
+
+    def report(self, c, k):
+        return {"distance": jnp.sqrt(c["squared"])}

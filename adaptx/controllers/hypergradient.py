@@ -1,0 +1,70 @@
+"""Hypergradient descent on the learning rate.
+
+    h = ⟨g_t, d_{t−1}⟩, d_{−1} = 0                       minus the derivative of the loss by the last rate
+    additive:         η_t = η_{t−1} + β h                                              equation (6) of the paper
+    multiplicative:   η_t = η_{t−1} · exp(β c),  c = h / (‖g_t‖ ‖d_{t−1}‖), β·decrease in place of β where c < 0
+    η_t clipped to [min_lr, max_lr]
+
+Baydin, Cornish, Martínez Rubio, Schmidt & Wood, "Online learning rate adaptation with hypergradient descent", 2018,
+arXiv:1703.04782 (additive). The multiplicative form, in the cosine, is free of the scale of loss and parameters.
+Departs from the paper in: the bounds (additively the rate can turn negative).
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..base import Controller
+from ..numerics import divide
+from ..values import Scalar, checked, number, one_of, open_loop, static, value_class
+
+
+@value_class
+class Hypergradient(Controller):
+    """A rate that follows its own gradient. One mark (the last direction)."""
+
+    base: Any = 1e-3  # the rate to start from: a number ≥ 0 or a schedule, whose ratio to it is adapted
+    mode: str = static(default="multiplicative")  # or "additive"
+    hyper_lr: Scalar | None = None  # β > 0; default 0.1 multiplicative, 1e-4 additive (in units of η / ‖g‖²)
+    decrease: Scalar = 1.0  # > 0; above 1 a rate falls faster than it rises (with noisy gradients it then collapses)
+    min_lr: Scalar = 0.0  # ≥ 0
+    max_lr: Scalar = jnp.inf  # ≥ min_lr
+    scope: str = static(default="global")  # or "leaf"
+    reference = "arXiv:1703.04782"
+
+    def __post_init__(self):
+        one_of("mode", self.mode, ("multiplicative", "additive"))
+        one_of("scope", self.scope, ("global", "leaf"))
+        beta = {"multiplicative": 0.1, "additive": 1e-4}[self.mode] if self.hyper_lr is None else self.hyper_lr
+        checked(self, base=open_loop("base", self.base), hyper_lr=number("hyper_lr", beta, 0.0, open_low=True))
+        checked(self, decrease=number("decrease", self.decrease, 0.0, open_low=True))
+        checked(self, min_lr=number("min_lr", self.min_lr, 0.0), max_lr=number("max_lr", self.max_lr, 0.0))
+        if isinstance(self.min_lr, float) and isinstance(self.max_lr, float) and self.min_lr > self.max_lr:
+            raise ValueError(f"hypergradient needs min_lr ≤ max_lr, got {self.min_lr:g} > {self.max_lr:g}; swap them.")
+
+    def start(self):
+        return {"factor": 1.0, "offset": 0.0}
+
+    def marks(self, p):
+        return {"direction": jnp.zeros_like(p)}
+
+    def measure(self, g, d, x, metric, marks, c, k):
+        last = marks["direction"]
+        sums = {"dot": jnp.sum(g * last), "gg": jnp.sum(g * g), "dd": jnp.sum(last * last)}
+        return {"direction": d}, sums
+
+    def update(self, sums, c, k):
+        base = self.base_rate(k)
+        if self.mode == "additive":
+            rate = self._bounded(base + c["offset"] + self.hyper_lr * sums["dot"])
+            return {**c, "offset": rate - base}
+        cosine = divide(sums["dot"], jnp.sqrt(sums["gg"]) * jnp.sqrt(sums["dd"]))
+        weight = self.hyper_lr * jnp.where(cosine < 0, self.decrease, 1.0)
+        rate = self._bounded(base * c["factor"] * jnp.exp(weight * cosine))
+        return {**c, "factor": jnp.where(base > 0, divide(rate, jnp.asarray(base)), c["factor"])}
+
+    def rate(self, c, k):
+        return self._bounded(self.base_rate(k) * c["factor"] + c["offset"])
+
+    def _bounded(self, rate):
+        return jnp.clip(rate, self.min_lr, self.max_lr)

@@ -1,0 +1,65 @@
+"""Reduce on plateau.
+
+    every `window` steps, ℓ = the mean loss of the window:
+    ℓ < (1 − rtol)·best − atol:  best ← ℓ, bad ← 0;  otherwise bad ← bad + 1
+    cooling:            bad ← 0, one window less to cool
+    bad = patience:     scale ← factor·scale, bad ← 0, cool for `cooldown` windows
+    η = base·scale, not below min_lr by this rule
+
+No paper; the form is optax's (torch's reduces one window later).
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..base import Controller
+from ..values import Scalar, checked, number, static, value_class, whole
+
+
+@value_class
+class Plateau(Controller):
+    """A rate that falls when the loss stalls. No marks; needs value=loss."""
+
+    base: Any = 1e-3  # the rate to start from: a number ≥ 0 or a schedule
+    factor: Scalar = 0.1  # in (0, 1)
+    patience: int = static(default=10)  # windows without improvement, ≥ 1
+    cooldown: int = static(default=0)  # windows, ≥ 0
+    min_lr: Scalar = 0.0  # ≥ 0
+    rtol: Scalar = 1e-4  # in [0, 1)
+    atol: Scalar = 0.0  # ≥ 0, units of the loss
+    window: int = static(default=1)  # steps a loss is averaged over, ≥ 1
+    scope: str = static(default="global")
+    requires = frozenset({"value"})
+    reports = ("scale",)
+
+    def __post_init__(self):
+        checked(self, factor=number("factor", self.factor, 0.0, 1.0, open_low=True, open_high=True))
+        checked(self, min_lr=number("min_lr", self.min_lr, 0.0), atol=number("atol", self.atol, 0.0))
+        checked(self, rtol=number("rtol", self.rtol, 0.0, 1.0, open_high=True))
+        whole("patience", self.patience, 1), whole("cooldown", self.cooldown, 0), whole("window", self.window, 1)
+
+    def start(self):
+        return {"scale": 1.0, "best": jnp.inf, "bad": 0.0, "cooling": 0.0, "total": 0.0, "seen": 0.0}
+
+    def update(self, sums, c, k):
+        total, seen = c["total"] + k.value, c["seen"] + 1
+        full = seen >= self.window
+        loss = total / seen
+        improved = loss < (1 - self.rtol) * c["best"] - self.atol
+        cooling = c["cooling"] > 0
+        bad = jnp.where(improved | cooling, 0, c["bad"] + 1)
+        reduce = ~cooling & (bad >= self.patience)
+        judged = {
+            "scale": jnp.where(reduce, self.factor * c["scale"], c["scale"]),
+            "best": jnp.where(improved, loss, c["best"]),
+            "bad": jnp.where(reduce, 0, bad),
+            "cooling": jnp.where(reduce, self.cooldown, jnp.maximum(c["cooling"] - 1, 0)),
+            "total": jnp.zeros_like(total),
+            "seen": jnp.zeros_like(seen),
+        }
+        return {name: jnp.where(full, judged[name], {**c, "total": total, "seen": seen}[name]) for name in c}
+
+    def rate(self, c, k):
+        rate = self.base_rate(k)
+        return jnp.maximum(rate * c["scale"], jnp.minimum(self.min_lr, rate))

@@ -1,0 +1,82 @@
+"""Layer-wise trust ratios: LARS before the rule, LAMB after it.
+
+    q = coefficient · φ(‖p‖) / (‖u‖ + ε),  1 where either norm is 0,  at most max_ratio           per leaf
+    before=True     u = g + λp with decay_mode="l2"; the rule sees q·g; η = base                   LARS
+    before=False    u = d, weight decay included; η = base · q                                      LAMB
+
+φ clips the norm to `norm_bounds` (LAMB, Algorithm 2); max_ratio clips q itself (LAMBC; with LARS, max_ratio relative to the
+base rate, q ≤ max_ratio/base: LARC's clipping at max_ratio 1).
+You, Gitman & Ginsburg, "Large batch training of convolutional networks", 2017, arXiv:1708.03888; You et al., "Large batch
+optimization for deep learning", 2020, arXiv:1904.00962; Fong et al., "Improving layer-wise adaptive rate methods using
+trust ratio clipping", 2020, arXiv:2011.13584.
+Departs from the papers in: the rate is outside LARS's momentum buffer (equal while the rate is constant).
+"""
+
+from typing import Any
+
+import jax.numpy as jnp
+
+from ..base import Controller
+from ..values import Scalar, checked, flag, number, open_loop, static, value_class
+
+
+@value_class
+class TrustRatio(Controller):
+    """A rate per leaf in proportion to the leaf's norm. No marks."""
+
+    base: Any = 1e-3  # a number ≥ 0 or a schedule
+    coefficient: Scalar = 1.0  # > 0
+    eps: Scalar = 0.0  # ≥ 0, units of ‖u‖
+    norm_bounds: tuple[Scalar, Scalar] | None = None  # (low, high) of φ, 0 ≤ low ≤ high
+    max_ratio: Scalar | None = None  # > 0
+    before: bool = static(default=False)
+    scope: str = static(default="leaf")
+    reports = ("trust_ratio",)
+    reference = "arXiv:1904.00962"
+
+    def __post_init__(self):
+        checked(self, base=open_loop("base", self.base), eps=number("eps", self.eps, 0.0))
+        checked(self, coefficient=number("coefficient", self.coefficient, 0.0, open_low=True))
+        flag("before", self.before)
+        if self.max_ratio is not None:
+            checked(self, max_ratio=number("max_ratio", self.max_ratio, 0.0, open_low=True))
+        if self.norm_bounds is not None:
+            low, high = (number("norm_bounds", x, 0.0) for x in self.norm_bounds)
+            if isinstance(low, float) and isinstance(high, float) and low > high:
+                raise ValueError(
+                    f"norm_bounds must be (low, high) with low ≤ high, got ({low:g}, {high:g}); swap them."
+                )
+            checked(self, norm_bounds=(low, high))
+
+    def start(self):
+        return {"ratio": 1.0}
+
+    def feed(self, g, x, c, k):
+        fed = self._ratio(jnp.sum(x * x), jnp.sum(g * g), k) * g if self.before else g
+        return fed, fed
+
+    def measure(self, g, d, x, metric, marks, c, k):
+        u = g if self.before else d
+        return marks, {"xx": jnp.sum(x * x), "uu": jnp.sum(u * u)}
+
+    def update(self, sums, c, k):
+        return {"ratio": self._ratio(sums["xx"], sums["uu"], k)}
+
+    def rate(self, c, k):
+        return self.base_rate(k) * c["ratio"]
+
+    def move(self, g, d, x, marks, c, k):
+        return -(self.base_rate(k) if self.before else self.rate(c, k)) * d, marks
+
+    def report(self, c, k):
+        return {"trust_ratio": c["ratio"]}
+
+    def _ratio(self, xx, uu, k):
+        there = (xx > 0) & (uu > 0)
+        norm = jnp.sqrt(xx) if self.norm_bounds is None else jnp.clip(jnp.sqrt(xx), *self.norm_bounds)
+        q = self.coefficient * norm / jnp.where(there, jnp.sqrt(uu) + self.eps, 1)
+        if self.max_ratio is not None:
+            base = jnp.asarray(self.base_rate(k), q.dtype)
+            bound = self.max_ratio / jnp.where(base > 0, base, 1) if self.before else self.max_ratio
+            q = jnp.minimum(q, bound)
+        return jnp.where(there, q, 1)
