@@ -1,0 +1,58 @@
+"""The settings of the race from the options of the command line, checked."""
+
+import dataclasses
+import math
+
+from .data import Dataset
+from .errors import InputError
+from .race import Settings
+
+DEFAULT = Settings(steps=2000, batch_size=64, hidden=32, seeds=10, grid=(1e-4, 10.0, 21))
+QUICK = Settings(steps=300, batch_size=64, hidden=32, seeds=3, grid=(1e-4, 10.0, 11))
+
+
+def settings(
+    dataset: Dataset,
+    quick: bool,
+    *,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    hidden: int | None = None,
+    seeds: int | None = None,
+    grid: str | None = None,
+) -> Settings:
+    """The preset with what the user gave in its place.
+
+    Raises:
+        InputError: a number that is not positive, more rows in a batch than there are, or a grid that is none.
+    """
+    preset, rows = QUICK if quick else DEFAULT, len(dataset.train.y)
+    given = {"steps": steps, "batch_size": batch_size, "hidden": hidden, "seeds": seeds}
+    for name, number in given.items():
+        if number is not None and number < 1:
+            raise InputError(f"--{name.replace('_', '-')} {number}: expected a number of at least 1.")
+    if batch_size is not None and batch_size > rows:
+        raise InputError(f"--batch-size {batch_size}: there are only {rows} training rows; choose a smaller batch.")
+    given["batch_size"] = batch_size if batch_size is not None else min(preset.batch_size, rows)
+    changes = {name: number for name, number in given.items() if number is not None}
+    return dataclasses.replace(preset, **changes, grid=preset.grid if grid is None else parse_grid(grid))
+
+
+def parse_grid(text: str) -> tuple[float, float, int]:
+    """LOW:HIGH:N, N ≥ 2 learning rates from LOW > 0 to HIGH > LOW.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        low, high, count = text.split(":")
+        grid = float(low), float(high), int(count)
+    except ValueError as error:
+        raise InputError(
+            f"--grid {text}: expected LOW:HIGH:N with two numbers and a whole number, as 1e-4:1:9."
+        ) from error
+    if not (0 < grid[0] < grid[1] < math.inf):
+        raise InputError(f"--grid {text}: expected 0 < LOW < HIGH, got {grid[0]:g} and {grid[1]:g}.")
+    if grid[2] < 2:
+        raise InputError(f"--grid {text}: expected N of at least 2 learning rates, got {grid[2]}.")
+    return grid

@@ -1,0 +1,22 @@
+"""The table on the terminal."""
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .summary import Summary
+from .words import COLUMNS, cells, notes, verdict
+
+
+def show(console: Console, summary: Summary, title: str) -> None:
+    """Prints the table, the verdict and the definitions."""
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
+    for index, column in enumerate(COLUMNS):
+        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+    for row in summary.rows:
+        table.add_row(*map(Text, cells(row)))
+    console.print(table)
+    console.print(Text(verdict(summary), style="bold"))
+    for note in notes(summary):
+        console.print(Text(note, style="dim"))

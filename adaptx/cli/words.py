@@ -1,0 +1,80 @@
+"""The numbers of a summary as words, the same on the terminal and in the report."""
+
+import math
+
+from .summary import SLACK, Row, Summary
+
+COLUMNS = ("optimizer", "best rate", "val. loss", "test acc., %", "steps", "width", "seconds")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """One row of the table, in the order of COLUMNS."""
+    return (
+        row.name,
+        rate(row.best_rate) + ("*" if row.on_edge else ""),
+        loss(row.validation_loss) if math.isfinite(row.validation_loss) else "diverged",
+        accuracy(row),
+        f"{row.steps_to_target:.0f}" if math.isfinite(row.steps_to_target) else "–",
+        f"{'≥ ' if row.cut else ''}{row.width:.1f}" if math.isfinite(row.width) else "–",
+        f"{row.seconds:.1f}",
+    )
+
+
+def rate(value: float) -> str:
+    """A learning rate in two significant digits."""
+    if not math.isfinite(value):
+        return "–"
+    return (
+        f"{value:.2g}"
+        if 1e-3 <= value < 1e3 or value == 0
+        else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
+    )
+
+
+def loss(value: float) -> str:
+    """A loss in three decimals, or in two significant digits if it is small."""
+    return f"{value:.3f}" if value >= 0.01 else f"{value:.2g}"
+
+
+def accuracy(row: Row) -> str:
+    """Mean ± standard deviation over seeds, in percent."""
+    if not math.isfinite(row.accuracy_mean):
+        return "–"
+    spread = f" ± {100 * row.accuracy_sd:.1f}" if math.isfinite(row.accuracy_sd) else ""
+    return f"{100 * row.accuracy_mean:.1f}{spread}"
+
+
+def verdict(summary: Summary) -> str:
+    """The answer in one or two sentences."""
+    best = summary.rows[0]
+    if not math.isfinite(best.validation_loss):
+        return "Every run diverged: lower the learning rates of --grid."
+    sentence = f"{best.name} at a learning rate of {rate(best.best_rate)} ends with the lowest validation loss"
+    sentence += f" ({loss(best.validation_loss)} nats; test accuracy {accuracy(best)} %)."
+    widest = max(summary.rows, key=lambda row: -1 if math.isnan(row.width) else row.width)
+    if math.isfinite(widest.width):
+        bound, name = "at least " if widest.cut else "", "It also" if widest is best else widest.name
+        sentence += (
+            f" {name} forgives the most: {bound}{widest.width:.1f} decades of learning rates are nearly as good."
+        )
+    return sentence
+
+
+def notes(summary: Summary) -> list[str]:
+    """The definitions of the columns, and what to be careful about."""
+    share = f"{100 * SLACK:.0f} %"
+    lines = [
+        "Best rate: the rate of the grid with the lowest final validation loss (mean over seeds).",
+        "Test accuracy: mean ± standard deviation over seeds after the last step, at the best rate.",
+        f"Steps: to the target, a validation loss of {loss(summary.target_loss)} nats, which keeps "
+        f"{100 - 100 * SLACK:.0f} % of the improvement of the best optimizer; median over seeds; – if never.",
+        f"Width: decades of learning rate within {share} of the best, that is, which lose at most {share} of the "
+        "improvement of the same optimizer at its best rate; ≥ where they reach an end of the grid.",
+        "Seconds: to compile and to train all learning rates and seeds of this optimizer.",
+    ]
+    if any(row.on_edge for row in summary.rows):
+        lines.append("* The best rate lies on the edge of the grid: a wider --grid may do better.")
+    diverged = [f"{row.name} at {row.diverged} of {len(row.final_losses)}" for row in summary.rows if row.diverged]
+    if diverged:
+        lines.append(f"Diverged learning rates (loss NaN or infinite, counted as infinite): {', '.join(diverged)}.")
+    return lines
