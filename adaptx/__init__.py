@@ -7,16 +7,22 @@ from .base import State as State
 from .engine.optimizer import Optimizer as Optimizer
 from .engine.telemetry import metrics as metrics
 from .engine.telemetry import read as read
+from .engine.wrapper import eval_params as eval_params
 from .optimizers import adagrad as adagrad
 from .optimizers import adam as adam
 from .optimizers import adamw as adamw
 from .optimizers import bias_correction as bias_correction
 from .optimizers import ema as ema
+from .optimizers import lamb as lamb
+from .optimizers import lars as lars
 from .optimizers import momentum as momentum
 from .optimizers import rmsprop as rmsprop
 from .optimizers import scale_by_rule as scale_by_rule
 from .optimizers import sgd as sgd
 from .training.step import train_epoch as train_epoch
 from .training.step import train_step as train_step
+from .wrappers import averaged as averaged
+from .wrappers import lookahead as lookahead
+from .wrappers import schedule_free as schedule_free
 
 __version__ = "0.1.0"

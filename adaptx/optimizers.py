@@ -1,48 +1,15 @@
 """The optimizers: a rule, a learning rate and the engine options, a few lines each."""
 
-from collections.abc import Callable
-from typing import Any, Unpack
+from typing import Unpack
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from . import rules
+from . import controllers, rules
 from .base import Controller, Rule
+from .engine.build import Rate, build
 from .engine.optimizer import Optimizer
-from .engine.options import EngineOptions, options
-from .values import Decay, Scalar, is_concrete, open_loop
-
-Rate = Scalar | Callable[[Any], Any] | Controller
-
-
-def build(who: str, rule: Rule, learning_rate: Rate | None, given: EngineOptions) -> Optimizer:
-    """An optimizer from its parts.
-
-    Where hyperparameters are arrays of one shape, the optimizer is a batch: every number is given that shape, so that
-    `jax.vmap(train)(opt)` runs one training per element.
-
-    Raises:
-        TypeError, ValueError: for a hyperparameter of the wrong kind or range; the message names it.
-    """
-    if learning_rate is not None and not isinstance(learning_rate, Controller):
-        learning_rate = open_loop("learning_rate", learning_rate)
-    return batched(Optimizer(rule, learning_rate, options(f"{who}()", given)))
-
-
-def batched(opt: Optimizer) -> Optimizer:
-    """opt with every number broadcast to the common shape of those that are arrays; opt itself where none is."""
-    leaves, treedef = jax.tree.flatten(opt)
-    shapes = {np.shape(x) for x in leaves} - {()}
-    if not shapes:
-        return opt
-    try:
-        shape = np.broadcast_shapes(*shapes)
-    except ValueError as error:
-        raise ValueError(
-            f"hyperparameters of a batch must broadcast together, got shapes {sorted(shapes)}; give them one shape."
-        ) from error
-    return treedef.unflatten([jnp.broadcast_to(jnp.asarray(x), shape) for x in leaves])
+from .engine.options import EngineOptions
+from .values import Decay, Scalar, is_concrete
 
 
 def sgd(learning_rate: Rate = 1e-2, **engine: Unpack[EngineOptions]) -> Optimizer:
@@ -170,6 +137,68 @@ def adamw(
     return build("adamw", rules.Adam(b1, b2, eps, debias, amsgrad, nesterov), learning_rate, engine)
 
 
+def lars(
+    learning_rate: Rate = 1e-2,
+    decay: Scalar = 0.9,
+    nesterov: bool = False,
+    coefficient: Scalar = 1e-3,
+    eps: Scalar = 0.0,
+    max_ratio: Scalar | None = None,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """LARS: momentum on gradients scaled, leaf by leaf, by coefficient·‖p‖/(‖g + λp‖ + ε); weight decay λ is l2.
+
+    Args:
+        learning_rate: a number ≥ 0 or a schedule.
+        decay: γ of the momentum, in [0, 1).
+        nesterov: look one step ahead.
+        coefficient: > 0.
+        eps: ε ≥ 0, in units of g.
+        max_ratio: bound on ratio · learning_rate (LARC's clipping is 1); None for none.
+        **engine: see `EngineOptions`.
+
+    You, Gitman & Ginsburg, 2017, arXiv:1708.03888.
+    """
+    controller = controllers.trust_ratio(_open("lars", learning_rate), coefficient, eps, None, max_ratio, before=True)
+    engine = {"decay_mode": "l2", **engine}
+    return build("lars", rules.Momentum(decay, 0.0, nesterov), controller, engine)
+
+
+def lamb(
+    learning_rate: Rate = 1e-3,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-6,
+    norm_bounds: tuple[Scalar, Scalar] | None = None,
+    max_ratio: Scalar | None = None,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """LAMB: Adam's direction with weight decay, scaled leaf by leaf by φ(‖p‖)/‖d‖.
+
+    Args:
+        learning_rate: a number ≥ 0 or a schedule.
+        b1: β₁ in [0, 1).
+        b2: β₂ in [0, 1).
+        eps: ε ≥ 0, in units of g.
+        norm_bounds: (low, high) that φ clips ‖p‖ to; None for φ(z) = z.
+        max_ratio: bound on the ratio (LAMBC); None for none.
+        **engine: see `EngineOptions`.
+
+    You et al., 2020, arXiv:1904.00962, Algorithm 2; max_ratio: Fong et al., 2020, arXiv:2011.13584.
+    """
+    controller = controllers.trust_ratio(_open("lamb", learning_rate), 1.0, 0.0, norm_bounds, max_ratio)
+    return build("lamb", rules.Adam(b1, b2, eps), controller, engine)
+
+
+def _open(who: str, rate: Rate) -> Rate:
+    if isinstance(rate, Controller):
+        raise TypeError(
+            f"{who}'s learning_rate must be a number or a schedule, because its trust ratio is a controller, got "
+            f"{type(rate).__name__.lower()}; use momentum or adam with that controller."
+        )
+    return rate
+
+
 def scale_by_rule(rule: Rule, **engine: Unpack[EngineOptions]) -> Optimizer:
     """A rule as a link of an optax.chain: gradients in, directions d out, neither scaled by a rate nor negated.
 
@@ -207,4 +236,13 @@ def bias_correction(decay: Scalar) -> Optimizer:
     return scale_by_rule(rules.BiasCorrection(decay))
 
 
-ALL = {"sgd": sgd, "momentum": momentum, "adagrad": adagrad, "rmsprop": rmsprop, "adam": adam, "adamw": adamw}
+ALL = {
+    "sgd": sgd,
+    "momentum": momentum,
+    "adagrad": adagrad,
+    "rmsprop": rmsprop,
+    "adam": adam,
+    "adamw": adamw,
+    "lars": lars,
+    "lamb": lamb,
+}

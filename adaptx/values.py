@@ -141,7 +141,7 @@ def value_class(cls):
 
     def unflatten(structure, children):
         # past __init__: the leaves may be placeholders, axes or cotangents, which no range check should see
-        x = object.__new__(cls)
+        x = cls.__new__(cls)
         for name, value in zip(numeric + fixed, (*children, *structure), strict=True):
             object.__setattr__(x, name, value)
         return x

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 import optax
+from jaxtyping import PyTree
 
 from ..values import same_value, value_hash
 
@@ -21,6 +22,21 @@ class Transformation(optax.GradientTransformationExtraArgs):
         """An empty tuple; the dataclass fills in the fields."""
         del args, kwargs
         return tuple.__new__(cls, ())
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """Names of the extra arguments that update and step must be given."""
+        return frozenset()
+
+    def step(self, grads: PyTree, state: Any, params: PyTree, **extra: Any) -> tuple[PyTree, Any]:
+        """(new parameters, new state)."""
+        updates, state = self.update(grads, state, params, **extra)
+        return optax.apply_updates(params, updates), state
+
+    def eval_params(self, state: Any, params: PyTree) -> PyTree:
+        """The parameters to evaluate or save: params themselves unless the optimizer keeps better ones."""
+        del state
+        return params
 
     def __iter__(self) -> Iterator[Any]:
         return iter((self.init, self.update))

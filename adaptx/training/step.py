@@ -15,10 +15,9 @@ import optax
 from jax import lax
 from jaxtyping import PyTree
 
-from ..engine.optimizer import Optimizer
 from ..engine.telemetry import metrics, states
 from ..engine.tree import is_none, is_trained
-from ..engine.value import Frozen
+from ..engine.value import Frozen, Transformation
 
 Metrics = dict[str, Any]
 
@@ -58,7 +57,7 @@ def _bound(run: Callable[..., Any], loss_fn: Any, opt: Any, has_aux: bool) -> Ca
         raise TypeError(f"loss_fn must be a function of (params, *batch), got {type(loss_fn).__name__}; pass one.")
     if not isinstance(opt, optax.GradientTransformation):
         raise TypeError(f"opt must be an optimizer such as adaptx.adam(1e-3), got {type(opt).__name__}; pass one.")
-    value = isinstance(opt, Optimizer)
+    value = isinstance(opt, Transformation)
     # numbers become device arrays here, once, instead of at every call
     dynamic = jax.tree.map(jnp.asarray, opt) if value else None
 
@@ -97,7 +96,7 @@ def _one(loss_fn, has_aux, opt, rest, arrays, state, batch):
 
     trained = [x if is_trained(x) else None for x in arrays]
     (loss, aux), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
-    if isinstance(opt, Optimizer):
+    if isinstance(opt, Transformation):
         params, state = opt.step(join(grads, _without(rest)), state, join(arrays, rest), value=loss)
         arrays = split(params)[0]
     else:
