@@ -63,6 +63,18 @@ class Rule(ABC):
         del name
         return 0.0
 
+    def foreseeable(self, whole: bool) -> bool:
+        """Whether `bound` holds; whole says that every slot in use has a bound to start from, not only some."""
+        del whole
+        return False
+
+    def bound(self, g, s, k) -> Any:
+        """Bounds of |slots| after gradients of magnitude at most g, from bounds s before.
+
+        advance itself where larger |g| and |slots| never give smaller |slots|; it then must not look at p.
+        """
+        return self.advance(g, s, None, k)
+
     def rescaled(self, unit: Scalar) -> "Rule":
         """The rule for gradients given in another unit: constants that carry the unit of g (ε) are scaled along."""
         del unit
@@ -125,6 +137,7 @@ class Controller(ABC):
     exact: ClassVar[bool] = False  # needs parameters finer than bf16: the engine keeps an f32 master of narrow ones
     sees_direction: ClassVar[bool] = True  # whether measure reads d; False lets d wait for the updated scalars
     guards: ClassVar[bool] = False  # whether it handles non-finite measurements itself
+    corrects: ClassVar[bool] = False  # whether its rate has k.correction, in place of a degree-0 rule's own correction
     reference: ClassVar[str] = ""
 
     @abstractmethod
@@ -174,6 +187,11 @@ class Controller(ABC):
         del g, x
         return -self.rate(c, k) * d, marks
 
+    def origin(self, x: Array, marks: dict, c: dict) -> Array:
+        """The point that move's displacement starts from: x, or where to go back to."""
+        del marks, c
+        return x
+
     def decay_weight(self, c: dict[str, Array], k: Tick) -> Scalar:
         """The factor of decoupled decay inside d: d ← d + weight·λp; the rate where feed has put it into d already."""
         del c, k
@@ -198,6 +216,11 @@ class Controller(ABC):
         return {name: c[name] for name in self.reports}
 
     def __mul__(self, factor: Any) -> "Controller":
+        if isinstance(factor, Controller):
+            raise TypeError(
+                f"factor must be a number or a schedule, got the controller {type(factor).__name__}; a product has one "
+                "controller."
+            )
         return dataclasses.replace(self, base=Times(self.base, open_loop("factor", factor)))  # pyright: ignore
 
     __rmul__ = __mul__

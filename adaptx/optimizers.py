@@ -154,7 +154,7 @@ def lars(
         nesterov: look one step ahead.
         coefficient: > 0.
         eps: ε ≥ 0, in units of g.
-        max_ratio: bound on ratio · learning_rate (LARC's clipping is 1); None for none.
+        max_ratio: > 0, makes the rate min(ratio, max_ratio · learning_rate) (LARC's clipping is 1); None for none.
         **engine: see `EngineOptions`.
 
     You, Gitman & Ginsburg, 2017, arXiv:1708.03888.

@@ -35,7 +35,7 @@ class Bandit(Controller):
     floor: Scalar = 0.0  # below every loss
     period: int = static(default=10)  # steps, ≥ 1
     seed: int = static(default=0)
-    scope: str = static(default="global")
+    scope = "global"
     requires = frozenset({"value"})
     reports = ("factor",)
     reference = "arXiv:2410.12598"
@@ -50,6 +50,8 @@ class Bandit(Controller):
         checked(self, explore=number("explore", self.explore, 0.0, 1.0, open_low=True))
         checked(self, min_factor=number("min_factor", self.min_factor, 0.0, open_low=True))
         checked(self, max_factor=number("max_factor", self.max_factor, 0.0, open_low=True))
+        if isinstance(self.min_factor, float) and self.min_factor > self.max_factor:
+            raise ValueError(f"bandit needs min_factor ≤ max_factor, got {self.min_factor:g}; swap them.")
         whole("period", self.period, 1), whole("seed", self.seed, 0)
 
     def start(self):

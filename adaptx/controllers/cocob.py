@@ -25,7 +25,7 @@ class Cocob(Controller):
     base: Any = 1.0  # open-loop factor on every displacement
     alpha: Scalar = 100.0  # ≥ 1
     eps: Scalar = 1e-8  # > 0, units of d
-    scope: str = static(default="global")
+    scope = "global"
     exact = True
     reports = ("reward",)
     reference = "arXiv:1705.07795"

@@ -11,7 +11,7 @@ Under the Adam family (a step that does not grow with the gradient):
 Under SGD and momentum:
 
     λ = d · base / ‖g at the first step‖,  n ← n + λ⟨g, s⟩,  s ← s + λ g
-    x ← x − λ · direction,  d ← max(d, min(factor · n / ‖s‖₂, growth_rate · d))
+    the rule sees λ·g; x ← x − direction,  d ← max(d, min(factor · n / ‖s‖₂, growth_rate · d))
 
 Defazio & Mishchenko, "Learning-rate-free learning by D-Adaptation", 2023, arXiv:2301.07733.
 Departs from the paper in: factor 1 by default under SGD, for which n/‖s‖ never exceeds ‖x₀ − x*‖ on a convex problem (the
@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from ..base import Controller
 from ..numerics import divide
-from ..values import Decay, Scalar, checked, decay, number, open_loop, static, value_class
+from ..values import Decay, Scalar, checked, decay, number, one_of, open_loop, static, value_class
 
 
 @value_class
@@ -36,11 +36,13 @@ class Dadapt(Controller):
     b3: Decay | Scalar = 0.999**0.5  # β in [0, 1); √β₂ of the rule
     growth_rate: Scalar = jnp.inf  # > 1
     factor: Scalar = 1.0  # > 0, SGD and momentum only
-    scope: str = static(default="global")
+    scope: str = static(default="global")  # or "leaf"
+    corrects = True
     reports = ("d",)
     reference = "arXiv:2301.07733"
 
     def __post_init__(self):
+        one_of("scope", self.scope, ("global", "leaf"))
         checked(self, base=open_loop("base", self.base), d0=number("d0", self.d0, 0.0, open_low=True))
         checked(self, factor=number("factor", self.factor, 0.0, open_low=True), b3=decay("b3", self.b3))
         checked(self, growth_rate=number("growth_rate", self.growth_rate, 1.0, open_low=True))
@@ -50,10 +52,6 @@ class Dadapt(Controller):
 
     def marks(self, p):
         return {"s": jnp.zeros_like(p)}
-
-    def age(self, c, k):
-        # the correction is in λ, hence inside the rule's moments: the rule itself must not correct again
-        return jnp.full_like(k.t, jnp.inf) if k.degree == 0 else k.t
 
     def feed(self, g, x, c, k):
         return self._weight(c, k) * g, g if k.degree == 0 else self._weight(c, k) * g

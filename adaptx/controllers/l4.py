@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from ..base import Controller
 from ..numerics import debias, ema
-from ..values import Decay, Scalar, checked, decay, number, static, value_class
+from ..values import Decay, Scalar, checked, decay, number, one_of, open_loop, static, value_class
 
 
 @value_class
@@ -31,7 +31,7 @@ class L4(Controller):
     gradient_decay: Decay | Scalar = 0.9  # in [0, 1)
     max_lr: Scalar = jnp.inf  # > 0
     base: Any = 1.0  # open-loop factor
-    scope: str = static(default="global")
+    scope: str = static(default="global")  # or "leaf"
     requires = frozenset({"value"})
     reports = ("least",)
     reference = "arXiv:1802.05074"
@@ -42,6 +42,8 @@ class L4(Controller):
         checked(self, gamma0=number("gamma0", self.gamma0, 0.0, 1.0))
         checked(self, forget=number("forget", self.forget, 0.0, open_low=True))
         checked(self, max_lr=number("max_lr", self.max_lr, 0.0, open_low=True))
+        one_of("scope", self.scope, ("global", "leaf"))
+        checked(self, base=open_loop("base", self.base))
         checked(self, gradient_decay=decay("gradient_decay", self.gradient_decay))
 
     def start(self):

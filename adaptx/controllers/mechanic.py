@@ -28,7 +28,7 @@ class Mechanic(Controller):
     decay: Scalar = 1e-2  # λ ≥ 0
     eps: Scalar = 1e-8  # > 0
     betas: tuple[Scalar, ...] = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999)  # each in [0, 1)
-    scope: str = static(default="global")
+    scope = "global"
     exact = True
     reports = ("s",)
     reference = "arXiv:2306.00144"
@@ -65,8 +65,10 @@ class Mechanic(Controller):
         return self.base_rate(k) * jnp.sum(c["s"])
 
     def move(self, g, d, x, marks, c, k):
-        path = (marks["x0"] - x) / (c["scale"] + self.eps) + self.base_rate(k) * d
-        return marks["x0"] - jnp.sum(c["s"]) * path - x, marks
+        scale = jnp.sum(c["s"])
+        before = jnp.where(k.finite, c["scale"], scale)  # a step that is not finite left s, hence S, as it was
+        path = (marks["x0"] - x) / (before + self.eps) + self.base_rate(k) * d
+        return marks["x0"] - scale * path - x, marks
 
     def report(self, c, k):
         return {"s": jnp.sum(c["s"])}

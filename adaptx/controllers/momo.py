@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from ..base import Controller
 from ..numerics import debias, ema
-from ..values import Decay, Scalar, checked, decay, number, open_loop, static, value_class
+from ..values import Decay, Scalar, checked, decay, number, one_of, open_loop, static, value_class
 
 
 @value_class
@@ -26,11 +26,12 @@ class Momo(Controller):
     base: Any = 1.0  # the largest rate: a number ≥ 0 or a schedule
     decay: Decay | Scalar = 0.9  # b, in [0, 1); the base rule's first decay rate
     f_min: Scalar = 0.0  # f*, units of the loss
-    scope: str = static(default="global")
+    scope: str = static(default="global")  # or "leaf"
     requires = frozenset({"value"})
     reference = "arXiv:2305.07583"
 
     def __post_init__(self):
+        one_of("scope", self.scope, ("global", "leaf"))
         checked(self, base=open_loop("base", self.base), f_min=number("f_min", self.f_min))
         checked(self, decay=decay("decay", self.decay))
 

@@ -14,7 +14,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..base import Controller
-from ..values import Scalar, checked, number, static, value_class, whole
+from ..values import Scalar, checked, number, open_loop, static, value_class, whole
 
 
 @value_class
@@ -29,11 +29,12 @@ class Plateau(Controller):
     rtol: Scalar = 1e-4  # in [0, 1)
     atol: Scalar = 0.0  # ≥ 0, units of the loss
     window: int = static(default=1)  # steps a loss is averaged over, ≥ 1
-    scope: str = static(default="global")
+    scope = "global"
     requires = frozenset({"value"})
     reports = ("scale",)
 
     def __post_init__(self):
+        checked(self, base=open_loop("base", self.base))
         checked(self, factor=number("factor", self.factor, 0.0, 1.0, open_low=True, open_high=True))
         checked(self, min_lr=number("min_lr", self.min_lr, 0.0), atol=number("atol", self.atol, 0.0))
         checked(self, rtol=number("rtol", self.rtol, 0.0, 1.0, open_high=True))

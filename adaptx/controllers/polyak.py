@@ -13,7 +13,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..base import Controller
-from ..values import Scalar, checked, number, static, value_class
+from ..values import Scalar, checked, number, one_of, open_loop, static, value_class
 
 
 @value_class
@@ -26,12 +26,14 @@ class Polyak(Controller):
     eps: Scalar = 0.0  # ≥ 0, units of ⟨g, d⟩
     smooth: Scalar | None = None  # ≥ 1, by how much η may grow in a step; the authors use 2^(batch/n)
     base: Any = 1.0  # open-loop factor
-    scope: str = static(default="global")
+    scope: str = static(default="global")  # or "leaf"
     requires = frozenset({"value"})
     reference = "arXiv:2002.10542"
 
     def __post_init__(self):
         checked(self, max_lr=number("max_lr", self.max_lr, 0.0, open_low=True), f_min=number("f_min", self.f_min))
+        one_of("scope", self.scope, ("global", "leaf"))
+        checked(self, base=open_loop("base", self.base))
         checked(self, c=number("c", self.c, 0.0, open_low=True), eps=number("eps", self.eps, 0.0))
         if self.smooth is not None:
             checked(self, smooth=number("smooth", self.smooth, 1.0))

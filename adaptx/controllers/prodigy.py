@@ -1,11 +1,12 @@
 """Prodigy: the distance to the solution, estimated on the way.
 
-    λ = d · base · c                       c: the rule's bias-correction factor, 1 where it has none
+    λ = d · base · c                       c: the rule's bias-correction factor, 1 where it has none; η = λ, and the
+                                           rule makes no correction itself
     r ← β₃ r + (d/d₀) λ ⟨g, x₀ − x⟩
     s ← β₃ s + (d/d₀) λ g                  safeguard_warmup: d in place of λ
     the rule sees d·g
     d ← max(d, d_coef · r / ‖s‖₁)
-    η = d_old · base                       the rule's ε in units of the new d, as the authors' code has it
+    x ← x − λ · direction                  the rule's ε in units of the new d, as the authors' code has it
 
 growth_rate bounds d by growth_rate · d_old, except for the first rise from d₀. A schedule belongs into base:
 `prodigy() * schedule`. Under a rule whose step grows with the gradient (SGD, momentum) g is not scaled and
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 
 from ..base import Controller
 from ..numerics import divide
-from ..values import Decay, Scalar, checked, decay, flag, number, open_loop, static, value_class
+from ..values import Decay, Scalar, checked, decay, flag, number, one_of, open_loop, static, value_class
 
 
 @value_class
@@ -33,13 +34,15 @@ class Prodigy(Controller):
     b3: Decay | Scalar = 0.999**0.5  # in [0, 1); √β₂ of the rule
     growth_rate: Scalar = jnp.inf  # > 1
     safeguard_warmup: bool = static(default=False)  # for schedules that warm up
-    scope: str = static(default="global")
+    scope: str = static(default="global")  # or "leaf"
     exact = True
     sees_direction = False
+    corrects = True
     reports = ("d",)
     reference = "arXiv:2306.06101"
 
     def __post_init__(self):
+        one_of("scope", self.scope, ("global", "leaf"))
         checked(self, base=open_loop("base", self.base), d0=number("d0", self.d0, 0.0, open_low=True))
         checked(self, d_coef=number("d_coef", self.d_coef, 0.0, open_low=True), b3=decay("b3", self.b3))
         checked(self, growth_rate=number("growth_rate", self.growth_rate, 1.0, open_low=True))
@@ -70,7 +73,7 @@ class Prodigy(Controller):
         largest = jnp.maximum(c["largest"], divide(self.d_coef * r, sums["l1"]))
         bound = jnp.where(d == self.d0, largest, d) * self.growth_rate
         norm = jnp.where(c["norm"] > 0, c["norm"], jnp.sqrt(sums["gg"]))
-        used = divide(d * self.base_rate(k), norm) if k.degree else d * self.base_rate(k)
+        used = divide(d * self.base_rate(k), norm) if k.degree else self._weight(c, k)
         return {"d": jnp.minimum(largest, bound), "largest": largest, "r": r, "norm": norm, "used": used}
 
     def rate(self, c, k):

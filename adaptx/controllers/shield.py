@@ -1,15 +1,19 @@
 """A shield around any controller: go back where training blew up.
 
-    over blocks of `block` steps: μ, σ the mean and standard deviation of the loss, (R, σ_R) those of the last good block
+    over blocks of `block` steps: μ, σ the mean and standard deviation of the loss
+    first:    R ← max(R, f) with the loss f of the first step, and of the first step after a trip
     trip:     the loss (or a sum) is not finite, at any step; or, at a block's end, μ > R + max(tolerance · σ_R, |R|)
-    tripped:  p ← the last good snapshot, slots ← as at init, f ← factor · f, R is forgotten: the next block sets it
+    tripped:  p ← the last good snapshot, slots ← as at init, s ← factor · s
     good:     at a block's end, snapshot ← p, (R, σ_R) ← (μ, σ)
-    η = f · η of the inner controller
+    η = s · η of the inner controller
 
-Without forgetting R a shield rolls back for ever: the smaller rate starts from a loss above the old reference.
+R is raised to the loss at the snapshot after a trip: without that a shield rolls back for ever where the snapshot lies
+above the old R; forgetting R instead would take a block that blows up, but stays finite, for the new standard.
+`step` restores parameters that are not finite, `update` cannot, for its caller adds to them.
 No paper.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -25,7 +29,7 @@ class Shield(Controller):
     inner: Any  # a controller
     factor: Scalar = 0.2  # in (0, 1), on the rate at every trip
     tolerance: Scalar = 4.0  # > 0, standard deviations
-    block: int = static(default=50)  # steps, ≥ 1
+    block: int = static(default=10)  # steps, ≥ 1
     guards = True
 
     def __post_init__(self):
@@ -42,16 +46,17 @@ class Shield(Controller):
     reports = property(lambda self: (*self.inner.reports, "rollbacks", "shield"))
     exact = property(lambda self: self.inner.exact)
     sees_direction = property(lambda self: self.inner.sees_direction)
+    corrects = property(lambda self: self.inner.corrects)
     reference = property(lambda self: self.inner.reference)
 
     def __mul__(self, factor):
-        return Shield(self.inner * factor, self.factor, self.tolerance, self.block)
+        return replace(self, inner=self.inner * factor)
 
     __rmul__ = __mul__
 
     def start(self):
         own = {"shield": 1.0, "rollbacks": 0.0, "tripped": 0.0, "birth": 0.0, "seen": 0.0, "total": 0.0,
-               "squares": 0.0, "mean": jnp.inf, "spread": 0.0, "kept": 0.0}  # fmt: skip
+               "squares": 0.0, "mean": -jnp.inf, "spread": 0.0, "kept": 0.0, "fresh": 1.0}  # fmt: skip
         return {**{f"shield_{name}": value for name, value in own.items()}, **self.inner.start()}
 
     def inspect(self, p):
@@ -89,12 +94,10 @@ class Shield(Controller):
         mean = total / seen
         spread = jnp.sqrt(jnp.maximum(squares / seen - mean**2, 0))
         full = seen >= self.block
-        reference, allowed = (
-            c["shield_mean"],
-            jnp.maximum(self.tolerance * c["shield_spread"], jnp.abs(c["shield_mean"])),
-        )
-        worse = full & jnp.isfinite(reference) & (mean > reference + allowed)
-        tripped = ~k.finite | worse
+        first = (c["shield_fresh"] > 0) & k.finite
+        reference = jnp.where(first, jnp.maximum(c["shield_mean"], value), c["shield_mean"])
+        allowed = jnp.maximum(self.tolerance * c["shield_spread"], jnp.abs(reference))
+        tripped = ~k.finite | (full & (mean > reference + allowed))
         good, clear = full & ~tripped, full | tripped
 
         def fresh(x):
@@ -108,9 +111,10 @@ class Shield(Controller):
             "seen": fresh(seen),
             "total": fresh(total),
             "squares": fresh(squares),
-            "mean": jnp.where(tripped, jnp.inf, jnp.where(good, mean, reference)),
+            "mean": jnp.where(good, mean, reference),
             "spread": jnp.where(good, spread, c["shield_spread"]),
             "kept": good,
+            "fresh": jnp.where(tripped, 1.0, jnp.where(first, 0.0, c["shield_fresh"])),
         }
         return {f"shield_{name}": value for name, value in new.items()}
 
@@ -119,9 +123,11 @@ class Shield(Controller):
 
     def move(self, g, d, x, marks, c, k):
         u, left = self.inner.move(g, d, x, {n: m for n, m in marks.items() if n != "shield_snapshot"}, c, k)
-        snapshot = marks["shield_snapshot"]
-        u = jnp.where(c["shield_tripped"] > 0, snapshot - x, c["shield_shield"] * u)
-        return u, {**left, "shield_snapshot": jnp.where(c["shield_kept"] > 0, x, snapshot)}
+        u = jnp.where(c["shield_tripped"] > 0, 0, c["shield_shield"] * u)
+        return u, {**left, "shield_snapshot": jnp.where(c["shield_kept"] > 0, x, marks["shield_snapshot"])}
+
+    def origin(self, x, marks, c):
+        return jnp.where(c["shield_tripped"] > 0, marks["shield_snapshot"], x)
 
     def reset(self, c):
         return c["shield_tripped"] > 0

@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..base import Controller
-from ..values import Scalar, checked, number, one_of, static, value_class
+from ..values import Scalar, checked, number, one_of, open_loop, static, value_class
 
 
 @value_class
@@ -26,7 +26,7 @@ class Threshold(Controller):
 
     def __post_init__(self):
         checked(self, low=number("low", self.low, 0.0), high=number("high", self.high, 0.0))
-        checked(self, tau=number("tau", self.tau, 0.0))
+        checked(self, tau=number("tau", self.tau, 0.0), base=open_loop("base", self.base))
         one_of("scope", self.scope, ("global", "leaf", "element"))
         if isinstance(self.low, float) and isinstance(self.high, float) and self.low > self.high:
             raise ValueError(f"threshold needs low ≤ high, got low={self.low:g}, high={self.high:g}; swap them.")

@@ -4,8 +4,8 @@
     before=True     u = g + λp with decay_mode="l2"; the rule sees q·g; η = base                   LARS
     before=False    u = d, weight decay included; η = base · q                                      LAMB
 
-φ clips the norm to `norm_bounds` (LAMB, Algorithm 2); max_ratio clips q itself (LAMBC; with LARS, max_ratio relative to the
-base rate, q ≤ max_ratio/base: LARC's clipping at max_ratio 1).
+φ clips the norm to `norm_bounds` (LAMB, Algorithm 2). max_ratio bounds q itself (LAMBC). With before=True it makes
+q ← min(q/base, max_ratio), so that the rate is min(q, max_ratio·base): LARC's clipping, at max_ratio 1.
 You, Gitman & Ginsburg, "Large batch training of convolutional networks", 2017, arXiv:1708.03888; You et al., "Large batch
 optimization for deep learning", 2020, arXiv:1904.00962; Fong et al., "Improving layer-wise adaptive rate methods using
 trust ratio clipping", 2020, arXiv:2011.13584.
@@ -30,7 +30,7 @@ class TrustRatio(Controller):
     norm_bounds: tuple[Scalar, Scalar] | None = None  # (low, high) of φ, 0 ≤ low ≤ high
     max_ratio: Scalar | None = None  # > 0
     before: bool = static(default=False)
-    scope: str = static(default="leaf")
+    scope = "leaf"
     reports = ("trust_ratio",)
     reference = "arXiv:1904.00962"
 
@@ -77,6 +77,5 @@ class TrustRatio(Controller):
         q = self.coefficient * norm / jnp.where(there, jnp.sqrt(uu) + self.eps, 1)
         if self.max_ratio is not None:
             base = jnp.asarray(self.base_rate(k), q.dtype)
-            bound = self.max_ratio / jnp.where(base > 0, base, 1) if self.before else self.max_ratio
-            q = jnp.minimum(q, bound)
+            q = jnp.minimum(q / jnp.where(base > 0, base, 1) if self.before else q, self.max_ratio)
         return jnp.where(there, q, 1)

@@ -9,13 +9,13 @@ from jaxtyping import Array
 
 from ..base import Clock, Rule
 from . import rounding
-from .storage import Storage
+from .storage import Shelf
 
 
 class LeafPlan(NamedTuple):
     """What of one leaf's step is structure: equal plans on one shape are traced once."""
 
-    storage: Storage
+    storage: Shelf
     decay: str | None  # decay_mode, or None for a leaf that is not decayed
     rounding: str
     dtype: Any  # arithmetic
@@ -83,12 +83,20 @@ def advance(plan: LeafPlan, rule: Rule, n: LeafNumbers, signed: Array, unsigned:
     Signed slots see the gradient `signed`, the others `unsigned`; usually they are one array.
     """
     kinds = rule.slot_kinds()
-    old = rule_slots(rule, plan.storage.decode(stored, plan.dtype))
-    moved = rule.advance(signed, old, x, clock)
-    other = moved if unsigned is signed else rule.advance(unsigned, old, x, clock)
-    fresh = {name: getattr(moved if kinds[name] else other, name) for name in kinds}
-    encoded = plan.storage.encode(fresh, kinds, plan.dtype, n.salt)
-    return encoded, old, rule_slots(rule, plan.storage.decode(encoded, plan.dtype))
+
+    def run(slots: dict, signed: Array, unsigned: Array, x: Array) -> dict[str, Array]:
+        before = rule_slots(rule, slots)
+        moved = rule.advance(signed, before, x, clock)
+        other = moved if unsigned is signed else rule.advance(unsigned, before, x, clock)
+        return {name: getattr(moved if kinds[name] else other, name) for name in kinds}
+
+    encoded = plan.storage.advance(rule, run, stored, signed, unsigned, x, clock, n.salt) if kinds else {}
+    return encoded, read_slots(plan, rule, stored, x), read_slots(plan, rule, encoded, x)
+
+
+def read_slots(plan: LeafPlan, rule: Rule, stored: dict, x: Array) -> Any:
+    """The slot tuple that a stored form stands for."""
+    return rule_slots(rule, plan.storage.decode(stored, x.shape, plan.dtype))
 
 
 def decayed(plan: LeafPlan, n: LeafNumbers, d: Array, x: Array, weight: Any = None) -> Array:

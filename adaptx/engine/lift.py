@@ -9,7 +9,7 @@ The step is compiled as one function of arrays whatever the caller does (inside 
 call that runs a rule over one array is a function of its own, so that leaves of one shape are traced once.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from jaxtyping import Array
 from ..base import Clock, Controller, Rule, Tick
 from . import loop
 from .leaf import LeafNumbers, LeafPlan, arithmetic, step_leaf
-from .storage import Storage, salt
+from .storage import Shelf, salt
 from .sums import global_norm
 
 
@@ -30,7 +30,7 @@ from .sums import global_norm
 class Plan:
     """What of a step is structure: equal plans share one compilation."""
 
-    storage: Storage
+    storage: tuple[Shelf, ...]  # per leaf
     decay_mode: str
     decayed: tuple[bool, ...]  # per leaf, whether weight decay applies
     skip_nonfinite: bool
@@ -72,7 +72,7 @@ def step_arrays(plan: Plan, rule: Rule, numbers: Numbers, gs: list, rows: Rows, 
     norm: Any = global_norm([g for g in gs if g is not None]) if wants_norm else None
     good = jnp.isfinite(norm) if plan.skip_nonfinite else None
     clip = None if numbers.max_norm is None else clip_factor(norm, numbers.max_norm)
-    following = optax.safe_increment(carry.step)
+    following: Any = optax.safe_increment(carry.step)
 
     plans = [leaf_plan(plan, i, p, numbers) for i, p in enumerate(ps)]
     factors = [None] * len(ps) if numbers.lr_scale is None else numbers.lr_scale
@@ -107,6 +107,9 @@ def closed_loop(plans, rule: Rule, numbers: Numbers, leaf_numbers, gs, rows: Row
     controller, before = numbers.lr, carry.scalars
     k = tick(controller, rule, numbers.value, leaf_numbers[0].t if ps else carry.step + 1, carry, ps)
     per_leaf = controller.scope == "leaf"
+    if all(g is None for g in gs):  # nothing to measure
+        outs = [p if plan.fused else jnp.zeros_like(p) for plan, p in zip(plans, ps, strict=True)]
+        return outs, rows, before, {name: carry.metrics[name] for name in ("learning_rate", *controller.reports)}
 
     def of(c: dict, i: int) -> dict:
         return {name: value[i] for name, value in c.items()} if per_leaf else c
@@ -137,15 +140,16 @@ def tick(controller: Controller, rule: Rule, value: Any, t: Array, carry: Carry,
     dtype = loop.scalar_dtype(ps)
     loss = jnp.asarray(value, dtype) if "value" in controller.requires else None
     wide = jax.tree.map(lambda x: jnp.asarray(x, dtype), rule)
-    t = t.astype(dtype)
-    correction = jnp.asarray(wide.correction(Clock(t, jnp.ones((), dtype))), dtype)
-    return Tick(carry.step, t, loss, correction, None, rule.degree, sum(p.size for p in ps))
+    one = jnp.ones((), dtype)
+    k = Tick(carry.step, t.astype(dtype), loss, one, None, rule.degree, sum(p.size for p in ps))
+    age = jnp.max(controller.age(carry.scalars, k))  # with one entry per leaf they are alike
+    return replace(k, correction=jnp.asarray(wide.correction(Clock(age, one)), dtype))
 
 
 def leaf_plan(plan: Plan, i: int, p: Array, numbers: Numbers) -> LeafPlan:
     """The structural part of leaf i's step."""
     decay = plan.decay_mode if numbers.weight_decay is not None and plan.decayed[i] else None
-    return LeafPlan(plan.storage, decay, plan.rounding, arithmetic(p), plan.fused, numbers.lr is not None)
+    return LeafPlan(plan.storage[i], decay, plan.rounding, arithmetic(p), plan.fused, numbers.lr is not None)
 
 
 def clip_factor(norm: Array, max_norm: Any) -> Array:

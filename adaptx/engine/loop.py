@@ -10,7 +10,7 @@ from jaxtyping import Array
 
 from ..base import Clock, Controller, Rule, Tick
 from . import rounding
-from .leaf import LeafNumbers, LeafPlan, advance, arithmetic, decayed, finish, incoming, rule_slots, scalars
+from .leaf import LeafNumbers, LeafPlan, advance, arithmetic, decayed, finish, incoming, read_slots, scalars
 
 
 class Observed(NamedTuple):
@@ -34,7 +34,7 @@ def begin(controller: Controller, arrays: list[Array]) -> tuple[dict[str, Array]
     shape = (len(arrays),) if controller.scope == "leaf" else ()
     c = {name: jnp.broadcast_to(jnp.asarray(x, dtype), shape + jnp.shape(x)) for name, x in controller.start().items()}
     sums = total(controller, [controller.inspect(x) for x in fine], dtype)
-    c = {name: jnp.array(x, dtype) for name, x in controller.begin(sums, c).items()}
+    c = {name: jnp.array(x, dtype) for name, x in (controller.begin(sums, c) if arrays else c).items()}
     marks = [{name: jnp.array(mark) for name, mark in controller.marks(x).items()} for x in fine]
     return c, marks
 
@@ -67,7 +67,7 @@ def observe_leaf(
     g = incoming(plan, n, g, x)
     signed, unsigned = controller.feed(g, x, c, k)
     unit = controller.unit(c, k)
-    clock = Clock(controller.age(c, k), jnp.ones((), plan.dtype))
+    clock = rule_clock(controller, c, k)
     encoded, old, new = advance(
         plan, rule if unit is None else rule.rescaled(unit), n, signed, unsigned, stored, x, clock
     )
@@ -85,17 +85,20 @@ def move_leaf(plan, rule, controller, n, c, before, k, seen: Observed, stored, m
     if d is None:
         before = {name: value.astype(plan.dtype) for name, value in before.items()}
         signed, _ = controller.feed(seen.g, x, before, k)
-        old, new = (rule_slots(rule, plan.storage.decode(s, plan.dtype)) for s in (stored, seen.encoded))
-        clock = Clock(controller.age(before, k), jnp.ones((), plan.dtype))
-        d = direction(plan, rule, controller, n, c, k, signed, new, old, x, clock)
-    held = {name: jnp.where(k.finite, seen.marks[name], marks[name]) for name in marks}
+        old, new = (read_slots(plan, rule, s, x) for s in (stored, seen.encoded))
+        d = direction(plan, rule, controller, n, c, k, signed, new, old, x, rule_clock(controller, before, k))
+    finite: Any = k.finite
+    held = {name: jnp.where(finite, seen.marks[name], marks[name]) for name in marks}
     u, left = controller.move(seen.g, d, x, held, c, k)
+    origin = controller.origin(x, held, c)
+    if origin is not x and not plan.fused and kept is None:
+        u = u + (origin - x)  # an update is added to p by its caller
     encoded = seen.encoded
     reset = controller.reset(c)
     if reset is not None:
-        clean = {name: plan.storage.init(jnp.full(p.shape, rule.initial(name), plan.dtype)) for name in encoded}
+        clean = plan.storage.init(rule.initial, p, plan.dtype)
         encoded = jax.tree.map(partial(jnp.where, reset), clean, encoded)
-    out, encoded, keep = finish(plan, n, u, x, p, kept, encoded, stored)
+    out, encoded, keep = finish(plan, n, u, origin, p, kept, encoded, stored)
     if n.good is not None:
         left = {name: jnp.where(n.good, left[name], marks[name]) for name in marks}
     return out, encoded, keep, {name: left[name].astype(marks[name].dtype) for name in marks}
@@ -107,6 +110,12 @@ def direction(plan, rule: Rule, controller: Controller, n, c: dict, k: Tick, sig
     rule = rule if unit is None else rule.rescaled(unit)
     d = decayed(plan, n, rule.direction(signed, new, old, x, clock), x, controller.decay_weight(c, k))
     return d if n.lr_scale is None else n.lr_scale * d
+
+
+def rule_clock(controller: Controller, c: dict, k: Tick) -> Clock:
+    """The rule's time: steps since its slots were fresh, or never if the controller does its bias correction."""
+    age = controller.age(c, k)
+    return Clock(jnp.full_like(age, jnp.inf) if controller.corrects and k.degree == 0 else age, jnp.ones_like(age))
 
 
 def narrowed(plan: LeafPlan, n: LeafNumbers, rule: Rule, controller: Controller, c: dict, k: Tick):

@@ -1,7 +1,6 @@
 """The optimizer: rule × learning rate × storage × layout, an optax transformation that is a pytree of its numbers."""
 
 import dataclasses
-from functools import lru_cache
 from typing import Any
 
 import jax
@@ -14,8 +13,8 @@ from ..values import Scalar, Scheduled, Times, rate_at
 from . import loop, rounding
 from .leaf import arithmetic
 from .lift import Carry, Numbers, Plan, Rows, as_arrays, step_arrays
-from .options import Options, decayed_leaves, scale_factors
-from .storage import Storage, fresh
+from .options import Options, decayed_leaves, excluded_leaves, scale_factors
+from .storage import Shelf, shelf, stored_type
 from .tree import Leaves, gradients, stored_rows, take_apart
 from .value import Transformation
 
@@ -47,10 +46,9 @@ class Optimizer(Transformation):
         """Fresh state for params (arrays, tracers or ShapeDtypeStructs); shares no buffer with them."""
         leaves = take_apart(params)
         arrays = [concrete(x) for x in leaves.arrays]
-        columns = {
-            name: [self.options.storage.init(fresh(p, self.rule.initial(name), arithmetic(p))) for p in arrays]
-            for name in self.rule.slot_kinds()
-        }
+        shelves = self._shelves(leaves)
+        rows = [shelf.init(self.rule.initial, p, arithmetic(p)) for shelf, p in zip(shelves, arrays, strict=True)]
+        columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in self.rule.slot_kinds()}
         kept = self._kept_name(arrays)
         if kept is not None:
             policy = self._rounding
@@ -94,12 +92,12 @@ class Optimizer(Transformation):
         self._refuse_batch()
         options, ps, found = self.options, as_arrays(leaves.arrays), as_arrays(gradients(grads, leaves))
         names, kept = tuple(self.rule.slot_kinds()), self._kept_name(ps)
-        rows = stored_rows(state, names, kept, leaves)
-        self._refuse_foreign(state, rows, names, leaves)
+        rows, shelves = stored_rows(state, names, kept, leaves), self._shelves(leaves)
+        self._refuse_foreign(state, rows, names, leaves, shelves)
         marks = self._mark_rows(state, leaves)
         decayed = decayed_leaves(options.decay_mask, leaves) if options.weight_decay is not None else ()
         plan = Plan(
-            options.storage, options.decay_mode, decayed or (False,) * len(ps), options.skip_nonfinite,
+            shelves, options.decay_mode, decayed or (False,) * len(ps), options.skip_nonfinite,
             options.telemetry, self._rounding, fused,
         )  # fmt: skip
         numbers = Numbers(
@@ -107,7 +105,7 @@ class Optimizer(Transformation):
             scale_factors(options, leaves),
         )  # fmt: skip
         carry = Carry(state.step, state.control["scalars"] if state.control else {}, state.metrics)
-        slots, keeps = [{name: row[name] for name in names} for row in rows], [row.get(kept) for row in rows]
+        slots, keeps = [{name: row[name] for name in names} for row in rows], [row.get(kept or "") for row in rows]
         outs, new, carry = step_arrays(plan, self.rule, numbers, found, Rows(slots, keeps, marks), ps, carry)
         columns = {name: [row[name] for row in new.slots] for name in names} | ({kept: new.kept} if kept else {})
         control = state.control
@@ -179,7 +177,17 @@ class Optimizer(Transformation):
                     "update(grads, state, params)."
                 )
 
-    def _refuse_foreign(self, state: State, rows: list[dict[str, Any]], names: tuple[str, ...], leaves: Leaves) -> None:
+    def _shelves(self, leaves: Leaves) -> tuple[Shelf, ...]:
+        """The storage of every trained leaf."""
+        setting = self.options.storage
+        out = (
+            excluded_leaves(self.options.storage_exclude, leaves) if setting != "f32" else [True] * len(leaves.trained)
+        )
+        return tuple(shelf(setting, self.rule, excluded) for excluded in out)
+
+    def _refuse_foreign(
+        self, state: State, rows: list, names: tuple, leaves: Leaves, shelves: tuple[Shelf, ...]
+    ) -> None:
         """Raise ValueError where the state was not made by an optimizer like this one."""
         metrics = self._metric_names()
         if set(state.metrics) != set(metrics):
@@ -187,16 +195,14 @@ class Optimizer(Transformation):
                 f"state has the metrics {sorted(state.metrics)}, but this optimizer measures {sorted(metrics)}; make "
                 "the state with this optimizer's init(params)."
             )
-        storage = self.options.storage
-        for k, (row, p) in enumerate(zip(rows, leaves.arrays, strict=True)):
-            expected = stored_type(storage, np.shape(p), arithmetic(concrete(p)))
-            for name in names:
-                came = jax.tree.map(lambda x: (np.shape(x), np.dtype(x.dtype)), row[name])
-                if came != expected:
-                    raise ValueError(
-                        f"slot '{name}' of parameter '{leaves.paths[k]}' is {came}, expected {expected} for this "
-                        f"parameter and storage {storage.name!r}; make the state with this optimizer's init(params)."
-                    )
+        for k, (row, p, where) in enumerate(zip(rows, leaves.arrays, shelves, strict=True)):
+            expected = stored_type(where, np.shape(p), arithmetic(concrete(p)))
+            came = jax.tree.map(lambda x: (np.shape(x), np.dtype(x.dtype)), {name: row[name] for name in names})
+            if came != expected:
+                raise ValueError(
+                    f"the slots of parameter '{leaves.paths[k]}' are {came}, expected {expected} for this parameter "
+                    f"and storage {self.options.storage!r}; make the state with this optimizer's init(params)."
+                )
 
     def _metric_names(self) -> list[str]:
         reports = () if self.controller is None else self.controller.reports
@@ -215,13 +221,6 @@ class Optimizer(Transformation):
         rule = [f"{field.name}={getattr(self.rule, field.name)!r}" for field in fields]
         rate = [] if self.learning_rate is None else [f"learning_rate={self.learning_rate!r}"]
         return f"{type(self.rule).__name__.lower()}({', '.join(rate + rule + self.options.changed())})"
-
-
-@lru_cache(maxsize=4096)
-def stored_type(storage: Storage, shape: tuple[int, ...], dtype: np.dtype) -> Any:
-    """(shape, dtype) of every array in the stored form of one slot."""
-    stored = jax.eval_shape(lambda: storage.init(jnp.zeros(shape, dtype)))
-    return jax.tree.map(lambda x: (x.shape, np.dtype(x.dtype)), stored)
 
 
 def no_update(leaf: Any) -> Any:

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PyTree
 
-from ..values import Scalar, flag, is_concrete, number, one_of, static, value_class
+from ..values import Scalar, flag, is_concrete, number, one_of, static, value_class, whole
 from .rounding import POLICIES
-from .storage import Storage, storage
+from .storage import SMALL, storage
 from .tree import Leaves, is_none
 from .value import Frozen
 
@@ -28,18 +28,20 @@ class EngineOptions(TypedDict, total=False):
     rule, "independent" p ← p − lr·d − λp. decay_mask: which leaves decay: "matrices" (two axes or more, and not named
     like a bias or a norm), a regex searched in the path, a function of (path, leaf), or a tree of bools.
     lr_scale: factor ≥ 0 on the learning rate per leaf: {path regex: factor} (the first match counts, the rest have 1),
-    a function of (path, leaf), or a tree. storage: "f32" or "bf16". layout: "leaf". max_norm: global-norm clipping of
-    the gradients, > 0, in f32. skip_nonfinite: leave everything as it was on a step whose gradients are not finite.
+    a function of (path, leaf), or a tree. max_norm: global-norm clipping of the gradients, > 0, in f32.
+    storage: "f32", "bf16" or "int8", or one of these by slot ({"m": "bf16"}). storage_exclude: leaves that stay f32: a
+    least number of elements, a path regex, or a tuple of these. layout: "leaf".
     rounding: how bf16 and f16 parameters take an update: "nearest", "stochastic", "kahan" (a compensation array in the
-    state) or "master" (an f32 copy in the state). telemetry: True or names among grad_norm, update_norm, param_norm, to
-    be found in `adaptx.metrics`.
+    state) or "master" (an f32 copy in the state). skip_nonfinite: leave everything as it was on a step whose gradients
+    are not finite. telemetry: True or names among grad_norm, update_norm, param_norm, to be found in `adaptx.metrics`.
     """
 
     weight_decay: Scalar
     decay_mode: str
     decay_mask: str | Callable[[str, Any], bool] | PyTree | None
     lr_scale: Mapping[str, Scalar] | Callable[[str, Any], Scalar] | PyTree | None
-    storage: str
+    storage: str | Mapping[str, str]
+    storage_exclude: int | str | tuple[int | str, ...]
     layout: str
     max_norm: Scalar | None
     skip_nonfinite: bool
@@ -68,7 +70,8 @@ class Options:
     lr_scale_function: Callable[[str, Any], Scalar] | None = static(default=None)
     decay_mode: str = static(default="decoupled")
     decay_mask: Any = static(default=None)
-    storage: Storage = static(default=storage("f32"))
+    storage: Any = static(default="f32")  # a name, or (slot, name) pairs
+    storage_exclude: tuple[int | str, ...] = static(default=(SMALL,))
     layout: str = static(default="leaf")
     skip_nonfinite: bool = static(default=False)
     rounding: str = static(default="nearest")
@@ -84,7 +87,7 @@ class Options:
         """The options that differ from their defaults, as name=value."""
         shown = {
             "weight_decay": self.weight_decay, "decay_mode": self.decay_mode, "decay_mask": self.decay_mask,
-            "lr_scale": self.lr_scale_function or self.lr_scale, "storage": self.storage.name, "layout": self.layout,
+            "lr_scale": self.lr_scale_function or self.lr_scale, "storage": self.storage, "layout": self.layout,
             "max_norm": self.max_norm, "skip_nonfinite": self.skip_nonfinite, "rounding": self.rounding,
             "telemetry": self.telemetry,
         }  # fmt: skip
@@ -116,6 +119,7 @@ def options(who: str, given: Mapping[str, Any]) -> Options:
         decay_mode=one_of("decay_mode", given.get("decay_mode", "decoupled"), DECAY_MODES),
         decay_mask=_mask(given.get("decay_mask")),
         storage=storage(given.get("storage", "f32")),
+        storage_exclude=_exclusions(given.get("storage_exclude", SMALL)),
         layout=one_of("layout", given.get("layout", "leaf"), LAYOUTS),
         skip_nonfinite=flag("skip_nonfinite", given.get("skip_nonfinite", False)),
         rounding=one_of("rounding", given.get("rounding", "nearest"), POLICIES),
@@ -153,6 +157,16 @@ def _telemetry(given: Any) -> tuple[str, ...]:
     return tuple(one_of("telemetry", name, TELEMETRY) for name in dict.fromkeys(names))
 
 
+def _exclusions(given: Any) -> tuple[int | str, ...]:
+    parts = given if isinstance(given, tuple) else (given,)
+    for part in parts:
+        if isinstance(part, str):
+            _compiled("storage_exclude", part)
+        else:
+            whole("storage_exclude", part, 0)
+    return parts
+
+
 def _compiled(what: str, pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
@@ -177,6 +191,13 @@ def decayed_leaves(mask: Any, leaves: Leaves) -> tuple[bool, ...]:
     if callable(mask):
         return tuple(bool(mask(path, p)) for path, p in zip(leaves.paths, leaves.arrays, strict=True))
     return tuple(bool(x) for x in _like_params("decay_mask", mask.tree, leaves))
+
+
+def excluded_leaves(exclude: tuple[int | str, ...], leaves: Leaves) -> list[bool]:
+    """Whether a leaf keeps f32 slots whatever the storage, by the size of the whole leaf and by its path."""
+    least = max((part for part in exclude if not isinstance(part, str)), default=0)
+    named = set().union(*(_hits("storage_exclude", part, leaves) for part in exclude if isinstance(part, str)))
+    return [jnp.size(p) < least or i in named for i, p in enumerate(leaves.arrays)]
 
 
 def scale_factors(given: Options, leaves: Leaves) -> tuple[Scalar, ...] | None:

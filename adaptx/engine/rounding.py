@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array
 
 from ..numerics import counter_bits, mix
-from .storage import round_to_bf16
+from .codecs import bf16_half
 
 POLICIES = ("nearest", "stochastic", "kahan", "master")
 KEPT = {"kahan": "compensation", "master": "master"}  # policy -> name of the array it keeps per parameter
@@ -58,7 +58,7 @@ def closed(policy: str, x: Array, p: Array, kept: Array | None, salt: Any) -> tu
 def stochastic(x: Array, dtype: Any, bits: Array) -> Array:
     """x (f32) rounded to one of its two neighbors in a narrow dtype, unbiased; inf and NaN stay."""
     if dtype == jnp.bfloat16:
-        return round_to_bf16(x, bits)
+        return lax.bitcast_convert_type(bf16_half(x, bits & jnp.uint32(0xFFFF)).astype(jnp.uint16), jnp.bfloat16)
     # any other narrow float: on a grid of 2**(exponent − mantissa bits), no finer than the smallest subnormal
     info = jnp.finfo(dtype)
     _, exponent = jnp.frexp(x)

@@ -163,15 +163,6 @@ def stored_rows(state: Any, names: tuple[str, ...], kept: str | None, leaves: Le
         )
     columns = {name: _column(name, state.slots[name], leaves) for name in expected}
     rows = [{name: columns[name][i] for name in expected} for i in leaves.trained]
-    for k, row in enumerate(rows):
-        for name, slot in row.items():
-            if slot is None and name == kept:
-                continue
-            if slot is None:
-                raise ValueError(
-                    f"slot '{name}' is missing for parameter '{leaves.paths[k]}', which is trained; call opt.init on "
-                    "these parameters."
-                )
     return rows
 
 

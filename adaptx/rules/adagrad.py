@@ -43,6 +43,9 @@ class Adagrad(Rule):
     def advance(self, g, s, p, k):
         return Accumulator(s.h + g * g)
 
+    def foreseeable(self, whole):
+        return True
+
     def direction(self, g, s, old, p, k):
         return self.precondition(g, s)
 

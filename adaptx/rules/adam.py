@@ -57,6 +57,9 @@ class Adam(Rule):
         v = ema(s.v, g * g, self.b2)
         return Moments(m, v, jnp.maximum(s.h, v) if self.amsgrad else None)
 
+    def foreseeable(self, whole):
+        return whole or not self.amsgrad  # the bound of h is taken from that of v
+
     def direction(self, g, s, old, p, k):
         return self._normalized(self._first(g, s.m, k), s, k.t if self.debias else None)
 

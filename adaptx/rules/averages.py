@@ -39,6 +39,9 @@ class Average(Rule):
     def advance(self, g, s, p, k):
         return Mean(ema(s.m, g, self.decay))
 
+    def foreseeable(self, whole):
+        return True
+
     def direction(self, g, s, old, p, k):
         return debias(s.m, self.decay, k.t) if self.debias else s.m
 
@@ -57,6 +60,9 @@ class BiasCorrection(Rule):
 
     def advance(self, g, s, p, k):
         return s
+
+    def foreseeable(self, whole):
+        return True
 
     def direction(self, g, s, old, p, k):
         return debias(g, self.decay, k.t)

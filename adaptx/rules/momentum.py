@@ -39,5 +39,8 @@ class Momentum(Rule):
     def advance(self, g, s, p, k):
         return Velocity(self.decay.rate * s.v + (1 - self.dampening) * g)
 
+    def foreseeable(self, whole):
+        return True
+
     def direction(self, g, s, old, p, k):
         return (1 - self.dampening) * g + self.decay.rate * s.v if self.nesterov else s.v

@@ -50,6 +50,17 @@ class Rmsprop(Rule):
         for name in ("eps_in_sqrt", "centered", "debias"):
             flag(name, getattr(self, name))
 
+    def foreseeable(self, whole):
+        return not (self.centered and self.momentum is not None)
+
+    def bound(self, g, s, k):
+        v, a = ema(s.v, g * g, self.decay), ema(s.a, g, self.decay) if self.centered else None
+        if self.momentum is None:
+            return Means(v, a, None)
+        # v ≥ (1 − β)g² whatever came before, so that |n| ≤ 1/√(1 − β), or √((1 − βᵗ)/(1 − β)) after debias
+        weight = one_minus_power(self.decay, k.t) if self.debias else 1.0
+        return Means(v, a, self.momentum.rate * s.b + jnp.sqrt(weight / self.decay.complement))
+
     def unused(self):
         return ("a",) * (not self.centered) + ("b",) * (self.momentum is None)
 
@@ -68,6 +79,9 @@ class Rmsprop(Rule):
 
     def rescaled(self, unit):
         return replace(self, eps=self.eps * (unit**2 if self.eps_in_sqrt else unit))
+
+    def correction(self, k):
+        return root(one_minus_power(self.decay, k.t)) if self.debias else 1.0
 
     def _normalized(self, g, v, a, k):
         weight = one_minus_power(self.decay, k.t) if self.debias else 1.0

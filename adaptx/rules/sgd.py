@@ -27,5 +27,8 @@ class Sgd(Rule):
     def advance(self, g, s, p, k):
         return s
 
+    def foreseeable(self, whole):
+        return True
+
     def direction(self, g, s, old, p, k):
         return g

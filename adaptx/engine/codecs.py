@@ -1,0 +1,131 @@
+"""Narrow floats in integer words: bfloat16, and one byte relative to a block's bound. Closed forms, no tables.
+
+A byte is a tiny float. Of an f32 word the exponent and the first mantissa bits are kept, counted down from the top of
+the block's bound, so that consecutive codes are consecutive floats and rounding is adding random bits below the cut:
+
+    signed      sign, 127 levels with 2 mantissa bits        31 binades below the bound
+    unsigned    255 levels with 3 mantissa bits              31 binades below the bound
+
+Code 0 stands for 0 and nothing else. What lies below the smallest level is rounded to it or to 0 if signed, so that it
+stays unbiased; if unsigned it is raised to it, because a second moment rounded to 0 beside a first that is not makes a
+step of m/ε. Rounding is stochastic: nearest rounding freezes an idle second moment.
+"""
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, UInt32
+
+SIGN, MAGNITUDE, INFINITE = jnp.uint32(0x80000000), jnp.uint32(0x7FFFFFFF), jnp.uint32(0x7F800000)
+BLOCK = 256  # elements of the last axis that share a bound
+
+
+def to_word(x: Array) -> UInt32[Array, "..."]:
+    """The bits of an f32 array."""
+    return lax.bitcast_convert_type(x, jnp.uint32)
+
+
+def to_float(word: Array) -> Array:
+    """The f32 array of these bits."""
+    return lax.bitcast_convert_type(word, jnp.float32)
+
+
+def bf16_half(x: Array, dice: Array) -> UInt32[Array, "..."]:
+    """x (f32) rounded stochastically to bf16 by 16 random bits, as the low half of a word.
+
+    Unbiased; inf and NaN stay what they are, and the largest finite value never rounds up to inf.
+    """
+    word = to_word(x)
+    # the magnitude is in the low 31 bits whatever the sign, so adding below the cut rounds away from zero
+    magnitude = word & MAGNITUDE
+    raised = jnp.minimum(magnitude + dice, jnp.uint32(0x7F7FFFFF))
+    quiet = jnp.where(magnitude > INFINITE, magnitude | jnp.uint32(0x00400000), magnitude)
+    magnitude = jnp.where(magnitude < INFINITE, raised, quiet)  # a NaN's payload must survive the cut
+    return ((word & SIGN) | magnitude) >> 16
+
+
+def from_bf16_half(half: Array) -> Array:
+    """The f32 array of bf16 bits in the low halves of words."""
+    return to_float(half << 16)
+
+
+def levels(signed: bool) -> tuple[int, int]:
+    """(largest code of a magnitude, mantissa bits)."""
+    return (127, 2) if signed else (255, 3)
+
+
+def base_of(bound: Array, signed: bool) -> UInt32[Array, "..."]:
+    """What is added to a code to give the top bits of its float: the top code is the power of two above the bound."""
+    top, bits = levels(signed)
+    exponent = (to_word(bound) >> 23) + 1
+    return jnp.maximum((exponent << bits).astype(jnp.int32) - top, 0).astype(jnp.uint32)
+
+
+def to_code(x: Array, base: Array, dice: Array, signed: bool) -> UInt32[Array, "..."]:
+    """x (f32, magnitude at most the bound) as a code, rounded stochastically by 16 random bits; not finite gives 0."""
+    top, bits = levels(signed)
+    cut = 23 - bits
+    word = to_word(x)
+    magnitude = word & MAGNITUDE
+    level = ((magnitude + (dice << (cut - 16))) >> cut).astype(jnp.int32) - base.astype(jnp.int32)
+    level = jnp.clip(level, 0, top).astype(jnp.uint32)
+    if signed:
+        least = to_float((base + 1) << cut)
+        up = dice.astype(jnp.float32) * least < jnp.abs(x) * 65536.0
+        level = jnp.where(jnp.abs(x) < least, up.astype(jnp.uint32), level)
+    else:
+        level = jnp.maximum(level, (x > 0).astype(jnp.uint32))
+    level = jnp.where(magnitude < INFINITE, level, 0)
+    return level | ((word >> 24) & jnp.uint32(0x80)) if signed else level
+
+
+def from_code(code: Array, base: Array, signed: bool) -> Array:
+    """The f32 value of a code."""
+    _, bits = levels(signed)
+    level = code & 127 if signed else code
+    word = (level + base) << (23 - bits)
+    if signed:
+        word = word | ((code & 128) << 24)
+    return to_float(jnp.where(level > 0, word, 0))
+
+
+def view_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape blocks are taken of: trailing axes joined until the last has a block's length, or all are joined."""
+    view = list(shape)
+    while len(view) > 1 and view[-1] < BLOCK:
+        last = view.pop()
+        view[-1] *= last
+    return tuple(view)
+
+
+def blocked(x: Array) -> Array:
+    """x as (…, blocks, block); the last block of an axis that is no multiple of 256 is filled up with zeros."""
+    shape = view_shape(x.shape)
+    block, count = block_of(x.shape)
+    x = x.reshape(shape)
+    rest = block * count - shape[-1]
+    if rest:
+        x = jnp.pad(x, [(0, 0)] * (len(shape) - 1) + [(0, rest)])
+    return x.reshape(*shape[:-1], count, block)
+
+
+def unblocked(x: Array, shape: tuple[int, ...]) -> Array:
+    """The inverse of blocked."""
+    view = view_shape(shape)
+    return x.reshape(*view[:-1], -1)[..., : view[-1]].reshape(shape)
+
+
+def block_of(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(elements of a block, blocks along the last axis of the view)."""
+    length = view_shape(shape)[-1]
+    block = min(BLOCK, length)
+    return block, -(-length // block)
+
+
+def block_bound(x: Array) -> Array:
+    """The largest magnitude of every block of (…, blocks, block), 0 where an element is not finite.
+
+    Passing over such elements inside the reduction would keep it from reading x directly. The bounds of their block
+    then only decay for a step, and its finite neighbors are clipped to them.
+    """
+    tops = jnp.maximum(jnp.max(x, -1), -jnp.min(x, -1))
+    return jnp.where(tops < jnp.inf, tops, 0)
