@@ -3,6 +3,7 @@
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
@@ -35,21 +36,49 @@ def one_minus_power(decay: Decay, t):
     return jnp.where(x > -0.7, -near * series, 1.0 - jnp.exp(x))
 
 
-def debias(x, decay: Decay, t):
-    """x / (1 − bᵗ): the mean an exponential average started at zero stands for after t steps."""
-    return x / one_minus_power(decay, t)
+def debias(x, decay: Decay, t, ahead: int = 0):
+    """x / (1 − bᵗ): the mean an exponential average started at zero stands for after t steps; ahead=1 for t + 1."""
+    return x * (1.0 / one_minus_power(decay, t + ahead) if decay.inverses is None else decay.inverses[ahead])
 
 
+def at_step(rule, t, dtype):
+    """rule with numbers of `dtype` whose decays know 1/(1 − bᵗ): formed once a step instead of once an array.
+
+    As reciprocals: a divisor that is a scalar expression would be copied into the loop of every array.
+    """
+
+    def formed(x):
+        if not isinstance(x, Decay):
+            return jnp.asarray(x, dtype)
+        x = Decay(jnp.asarray(x.complement, dtype))
+        return Decay(x.complement, (1.0 / one_minus_power(x, t), 1.0 / one_minus_power(x, t + 1)))
+
+    return jax.tree.map(formed, rule, is_leaf=lambda x: isinstance(x, Decay))
+
+
+@jax.custom_jvp
 def root(x):
     """√x with root(0) = 0 and a derivative of 0 there, and 0 for the tiny negatives rounding leaves."""
-    zero = x <= 0  # false for NaN, which must come out as NaN
-    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
+    return jnp.sqrt(jnp.maximum(x, 0))
 
 
+@root.defjvp
+def _root_jvp(primals, tangents):
+    y = root(*primals)
+    return y, tangents[0] * divide(jnp.full_like(y, 0.5), y)
+
+
+@jax.custom_jvp
 def divide(x, y):
     """x / y with x / 0 = 0: a coordinate that never had a gradient has no direction."""
-    zero = y == 0
-    return jnp.where(zero, 0.0, x / jnp.where(zero, 1.0, y))
+    return jnp.where(y == 0, 0.0, x / y)
+
+
+@divide.defjvp
+def _divide_jvp(primals, tangents):
+    x, y = primals
+    inverse = jnp.where(y == 0, 0.0, 1 / jnp.where(y == 0, 1, y))
+    return divide(x, y), inverse * (tangents[0] - x * inverse * tangents[1])
 
 
 def counter_bits(shape: tuple[int, ...], salt: Any) -> Array:

@@ -62,6 +62,7 @@ class Decay:
     """A decay rate b carried by its complement c = 1 − b, so that f32 keeps its digits (1 − 0.9999 would lose four)."""
 
     complement: Scalar  # in (0, 1], no unit
+    inverses: tuple[Scalar, Scalar] | None = None  # 1/(1 − bᵗ) at this step and the next, once the engine formed them
 
     @property
     def rate(self) -> Scalar:
@@ -78,8 +79,9 @@ class Decay:
         return f"{self.rate:.12g}" if is_concrete(self.complement) else f"1-{self.complement!r}"
 
     def tree_flatten_with_keys(self):
-        """One leaf, the complement."""
-        return ((jax.tree_util.GetAttrKey("complement"), self.complement),), None
+        """One leaf, the complement; within a step the two inverses too."""
+        key = jax.tree_util.GetAttrKey
+        return ((key("complement"), self.complement), (key("inverses"), self.inverses)), None
 
     @classmethod
     def tree_unflatten(cls, _, children):

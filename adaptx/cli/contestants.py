@@ -1,10 +1,15 @@
-"""Who races: a name and how to build the optimizer for one learning rate."""
+"""Who races: a name and how to build the optimizer for one learning rate.
+
+A name is a rule, `adam`; a rule and a controller, `adam+prodigy`; and either with a cosine over the steps of the race,
+`adam+cosine`, `adam+prodigy+cosine`. Every rule goes with every controller.
+"""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import adaptx
+from adaptx import controllers
 
 from .errors import InputError
 
@@ -14,12 +19,18 @@ class Contestant:
     """An optimizer of the race.
 
     `build` takes a learning rate, which is traced: one program trains the whole grid. A contestant that is not `tuned`
-    finds its own rate; it runs once per seed, with the argument NaN, which it must not use.
+    finds its own rate; it runs once per seed, with the argument NaN, which it must not use. One that is `scheduled`
+    is built from the number of steps too.
     """
 
     name: str
-    build: Callable[[Any], adaptx.Optimizer]
+    build: Callable[..., adaptx.Optimizer]
     tuned: bool = True
+    scheduled: bool = False
+
+    def optimizer(self, rate: Any, steps: int) -> adaptx.Optimizer:
+        """The optimizer for this rate in a race of so many steps."""
+        return self.build(rate, steps) if self.scheduled else self.build(rate)
 
 
 CLASSICAL: dict[str, Contestant] = {
@@ -37,6 +48,14 @@ CLASSICAL: dict[str, Contestant] = {
     )
 }
 
+# what --controllers adds: the rules that each was made for
+CONTROLLED = (
+    "adam+cosine", "sgd+hypergradient", "sgd+shield", "adam+shield", "adam+plateau", "adam+bandit", "adam+momo",
+    "sgd+polyak", "adam+l4", "sgd+dog", "sgd+dowg", "adam+dadapt", "adam+prodigy", "adam+prodigy+cosine",
+    "adam+mechanic", "sgd+cocob",
+)  # fmt: skip
+COSINE = "cosine"
+
 
 def choose(names: Iterable[str]) -> list[Contestant]:
     """The contestants of these names, in order, each once.
@@ -45,9 +64,47 @@ def choose(names: Iterable[str]) -> list[Contestant]:
         InputError: an unknown name, or none at all.
     """
     chosen = list(dict.fromkeys(name.strip() for name in names if name.strip()))
-    for name in chosen:
-        if name not in CLASSICAL:
-            raise InputError(f"--optimizers: there is no optimizer {name!r}; choose from {', '.join(CLASSICAL)}.")
     if not chosen:
         raise InputError(f"--optimizers: expected at least one of {', '.join(CLASSICAL)}.")
-    return [CLASSICAL[name] for name in chosen]
+    return [contestant(name) for name in chosen]
+
+
+def contestant(name: str) -> Contestant:
+    """The contestant of one name.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    rule, *rates = name.split("+")
+    if rule not in CLASSICAL:
+        raise InputError(f"--optimizers: there is no optimizer {rule!r}; choose from {', '.join(CLASSICAL)}.")
+    if not rates:
+        return CLASSICAL[rule]
+    controller = rates.pop(0) if rates[0] != COSINE else None
+    if controller is not None and controller not in controllers.ALL:
+        valid = ", ".join((*controllers.ALL, COSINE))
+        raise InputError(f"--optimizers {name}: there is no controller {controller!r}; choose from {valid}.")
+    if rates not in ([], [COSINE]):
+        came = "+".join(rates)
+        raise InputError(
+            f"--optimizers {name}: expected rule+controller, rule+controller+{COSINE}, got +{came} at the end."
+        )
+    build = CLASSICAL[rule].build
+    tuned = controller is None or uses_rate(controller)
+    if not rates:
+        return Contestant(name, lambda rate: build(learning_rate(controller, rate)), tuned)
+    return Contestant(name, lambda rate, steps: build(learning_rate(controller, rate, steps)), tuned, scheduled=True)
+
+
+def uses_rate(controller: str) -> bool:
+    """Whether a controller of the registry starts from a given rate, so that it has one to tune."""
+    return controllers.ALL[controller](0.1) != controllers.ALL[controller](0.2)  # they compare by value
+
+
+def learning_rate(controller: str | None, rate: Any, steps: int | None = None) -> Any:
+    """The controller, or the plain rate, times a cosine to zero over `steps` where they are given."""
+    made = rate if controller is None else controllers.ALL[controller](rate)
+    if steps is None:
+        return made
+    cosine = adaptx.schedules.cosine_decay_schedule(1.0, steps)
+    return made * cosine if controller is not None else lambda step: rate * cosine(step)

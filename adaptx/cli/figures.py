@@ -101,6 +101,35 @@ def sensitivity_curves(courses: Sequence[Course], summary: Summary) -> str:
     return _panels(courses, summary, draw, "sensitivity", "learning rate", "final validation loss (nats)")
 
 
+def rate_curves(courses: Sequence[Course], summary: Summary) -> str:
+    """The learning rate that each contestant used, in its best run."""
+    used = {course.name: _used(course, row) for course, row in _pairs(courses, summary)}
+    every = np.concatenate([np.ravel(values) for values in used.values()])
+    every = every[np.isfinite(every) & (every > 0)]
+    low, high = (np.quantile(every, (0.02, 1)) if len(every) else (0.1, 1.0)) * np.array([0.5, 2])
+
+    def draw(axes: Axes, course: Course, row: Row, color: str, front: bool) -> None:
+        values = used[course.name]
+        _line(axes, course.steps, np.median(values, 0), color, front, f"rate-{course.name}")
+        if front:
+            axes.fill_between(course.steps, values.min(0), values.max(0), color=color, alpha=0.18, lw=0, zorder=2)
+            axes.set_xlim(0, course.steps[-1])
+            axes.set_yscale("log")
+            axes.set_ylim(low, high)
+            axes.yaxis.set_major_locator(LogLocator(numticks=6))
+            axes.yaxis.set_major_formatter(FuncFormatter(_power_of_ten))
+            axes.yaxis.set_minor_formatter(NullFormatter())
+
+    return _panels(courses, summary, draw, "rate", "steps", "learning rate")
+
+
+def _used(course: Course, row: Row) -> np.ndarray:
+    """The (seeds, evaluations) of positive learning rates at the best one; the first update's where none was yet."""
+    values = _at_best(course.measured.learning_rate, row).copy()
+    values[:, 0] = values[:, 1]
+    return np.where(values > 0, values, np.nan)
+
+
 def _panels(courses: Sequence[Course], summary: Summary, draw: Draw, name: str, x_label: str, y_label: str) -> str:
     """A grid of panels, best contestant first; `draw` makes the gray curves behind and then the one in front."""
     pairs = _pairs(courses, summary)
@@ -190,4 +219,4 @@ def _svg(figure: Figure, name: str) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    return re.sub(r'(\bid="|href="#|url\(#)(?!(?:loss|accuracy|sensitivity)-)', rf"\g<1>{name}-", svg)
+    return re.sub(r'(\bid="|href="#|url\(#)(?!(?:loss|accuracy|sensitivity|rate)-)', rf"\g<1>{name}-", svg)

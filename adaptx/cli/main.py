@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from . import data, race, report, table
-from .contestants import CLASSICAL, Contestant, choose
+from .contestants import CLASSICAL, CONTROLLED, Contestant, choose
 from .errors import InputError
 from .options import DEFAULT, QUICK, settings
 from .summary import summarize
@@ -55,9 +55,13 @@ def race_command(
     target: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="The column (CSV) or array (NPZ, default y) with the class.")
     ] = None,
-    optimizers: Annotated[str, typer.Option(metavar="A,B,C", help="Who races, separated by commas.")] = ",".join(
-        CLASSICAL
-    ),
+    optimizers: Annotated[
+        str,
+        typer.Option(metavar="A,B,C", help="Who races, separated by commas; adam+prodigy is adam under a controller."),
+    ] = ",".join(CLASSICAL),
+    controllers: Annotated[
+        bool, typer.Option("--controllers", help=f"Also {', '.join(CONTROLLED)}: rates that adapt.")
+    ] = False,
     steps: Annotated[
         int | None, typer.Option(help=f"Updates of each run [{DEFAULT.steps}; quick {QUICK.steps}].")
     ] = None,
@@ -80,7 +84,7 @@ def race_command(
     Trains a small model on a data set with every optimizer, a grid of learning rates and several seeds, prints a table
     and writes results.json and report.html.
     """
-    contestants = choose(optimizers.split(","))
+    contestants = choose([*optimizers.split(","), *(CONTROLLED if controllers else ())])
     report.check_folder(output)
     dataset = data.load(data_source, target)
     chosen = settings(dataset, quick, steps=steps, batch_size=batch_size, hidden=hidden, seeds=seeds, grid=grid)
@@ -101,7 +105,7 @@ def _race(contestants: Sequence[Contestant], dataset: data.Dataset, chosen: race
 
         def one(contestant: Contestant) -> race.Course:
             def tick(doing: str) -> None:
-                progress.update(task, advance=1, description=f"{contestant.name:>9}: {doing}")
+                progress.update(task, advance=1, description=f"{contestant.name:>19}: {doing}")
 
             return race.run(contestant, dataset, chosen, tick)
 

@@ -6,6 +6,7 @@ All optimizers see the same initial weights and the same batches (one set per se
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -97,9 +98,10 @@ def run(
         jnp.asarray, tuple((part.x, part.y) for part in (dataset.train, dataset.validation, dataset.test))
     )
     rows = jnp.asarray(batches(dataset, settings))
-    members = _over_members(lambda rate, params: (params, contestant.build(rate).init(params)), "r", "s")
+    build = partial(contestant.optimizer, steps=settings.steps)
+    members = _over_members(lambda rate, params: (params, build(rate).init(params)), "r", "s")
     carry = jax.jit(members)(rates, initial_params(dataset, settings))
-    advance = jax.jit(_over_members(_advance(contestant), "r", "rs", "s", "", "", ""), donate_argnums=1)
+    advance = jax.jit(_over_members(_advance(build), "r", "rs", "s", "", "", ""), donate_argnums=1)
     program = advance.lower(rates, carry, rows, np.int32(0), np.int32(0), data).compile()
     compiled = time.perf_counter()
     seen = []
@@ -121,11 +123,11 @@ def _over_members(function: Callable, *axes: str) -> Callable:
     return jax.vmap(seeds, in_axes=tuple(0 if "r" in names else None for names in axes))
 
 
-def _advance(contestant: Contestant) -> Callable:
+def _advance(build: Callable[[Any], adaptx.Optimizer]) -> Callable:
     """Trains one member from step `first` to step `last` and evaluates it there."""
 
     def advance(rate, carry, rows, first, last, data):
-        optimizer = contestant.build(rate)
+        optimizer = build(rate)
         (x, y), validation, test = data
 
         def one_step(t, carry):

@@ -43,6 +43,12 @@ CAPTIONS = (
         "within 5 % of it. Crosses: diverged.",
     ),
 )
+RATES = (
+    "Learning rate",
+    figures.rate_curves,
+    "The learning rate of each update, median over seeds, their range shaded; for a contestant with a grid, from its best "
+    "initial rate. Rates under different rules are steps of different length: compare their course rather than their size.",
+)
 
 
 def check_folder(folder: Path) -> None:
@@ -118,6 +124,7 @@ def as_html(dataset: Dataset, settings: Settings, courses: Sequence[Course], sum
         ("seeds", f"{settings.seeds}, each with its own initial weights and batches, the same for every optimizer"),
         ("versions", f"adaptx {adaptx.__version__}, jax {version('jax')}"),
     ]
+    captions = (*CAPTIONS, RATES) if any(_moves(course) for course in courses) else CAPTIONS
     environment = jinja2.Environment(loader=jinja2.PackageLoader("adaptx.cli"), autoescape=True, trim_blocks=True)
     return environment.get_template("report.html.j2").render(
         data=dataset,
@@ -126,9 +133,15 @@ def as_html(dataset: Dataset, settings: Settings, courses: Sequence[Course], sum
         columns=COLUMNS,
         table=[cells(row) for row in summary.rows],
         notes=notes(summary),
-        figures=[{"title": t, "caption": c, "svg": draw(courses, summary)} for t, draw, c in CAPTIONS],
+        figures=[{"title": t, "caption": c, "svg": draw(courses, summary)} for t, draw, c in captions],
         facts=facts,
     )
+
+
+def _moves(course: Course) -> bool:
+    """Whether the learning rate changes during training."""
+    used = course.measured.learning_rate[..., 1:]
+    return bool(np.any(np.isfinite(used) & (used != used[..., :1])))
 
 
 def _plain(value: Any) -> Any:

@@ -28,7 +28,8 @@ class Row:
 
     name: str
     best: int  # index of the best learning rate
-    best_rate: float  # the learning rate its last update used there, mean over seeds; NaN if every rate diverged
+    best_rate: float  # that rate; of a contestant that finds its own the median it used; NaN if every run diverged
+    found: bool  # whether the contestant finds its own rate
     on_edge: bool  # the best rate is the first or last of the grid: a better one may lie outside
     final_losses: np.ndarray  # (rates,) nats, final validation loss, mean over seeds, infinite if a seed diverged
     diverged: int  # number of learning rates at which at least one seed diverged
@@ -114,7 +115,8 @@ def _row(course: Course, losses: np.ndarray, initial: float, target: float) -> R
     return Row(
         name=course.name,
         best=best,
-        best_rate=float(measured.learning_rate[best, :, -1].mean()) if good else float("nan"),
+        best_rate=_rate(course, best) if good else float("nan"),
+        found=bool(np.isnan(course.rates[best])),
         on_edge=good and len(losses) > 1 and best in (0, len(losses) - 1),
         final_losses=losses,
         diverged=int(np.sum(~np.isfinite(losses))),
@@ -128,3 +130,9 @@ def _row(course: Course, losses: np.ndarray, initial: float, target: float) -> R
         cut=cut,
         seconds=course.compile_seconds + course.run_seconds,
     )
+
+
+def _rate(course: Course, best: int) -> float:
+    """The rate of the grid, or the median that was used where there is no grid."""
+    chosen = float(course.rates[best])
+    return chosen if np.isfinite(chosen) else float(np.median(course.measured.learning_rate[best, :, 1:]))

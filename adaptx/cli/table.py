@@ -13,7 +13,7 @@ def show(console: Console, summary: Summary, title: str) -> None:
     """Prints the table, the verdict and the definitions."""
     table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
     for index, column in enumerate(COLUMNS):
-        table.add_column(column, justify="left" if index == 0 else "right", no_wrap=True)
+        table.add_column(column, justify="right" if index else "left", no_wrap=index > 0, overflow="fold")
     for row in summary.rows:
         table.add_row(*map(Text, cells(row)))
     console.print(table)

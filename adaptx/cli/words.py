@@ -11,7 +11,7 @@ def cells(row: Row) -> tuple[str, ...]:
     """One row of the table, in the order of COLUMNS."""
     return (
         row.name,
-        rate(row.best_rate) + ("*" if row.on_edge else ""),
+        rate(row.best_rate) + ("*" if row.on_edge else "†" if row.found else ""),
         loss(row.validation_loss) if math.isfinite(row.validation_loss) else "diverged",
         accuracy(row),
         f"{row.steps_to_target:.0f}" if math.isfinite(row.steps_to_target) else "–",
@@ -49,7 +49,8 @@ def verdict(summary: Summary) -> str:
     best = summary.rows[0]
     if not math.isfinite(best.validation_loss):
         return "Every run diverged: lower the learning rates of --grid."
-    sentence = f"{best.name} at a learning rate of {rate(best.best_rate)} ends with the lowest validation loss"
+    at = "with the learning rate it found itself" if best.found else f"at a learning rate of {rate(best.best_rate)}"
+    sentence = f"{best.name} {at} ends with the lowest validation loss"
     sentence += f" ({loss(best.validation_loss)} nats; test accuracy {accuracy(best)} %)."
     widest = max(summary.rows, key=lambda row: -1 if math.isnan(row.width) else row.width)
     if math.isfinite(widest.width):
@@ -64,7 +65,8 @@ def notes(summary: Summary) -> list[str]:
     """The definitions of the columns, and what to be careful about."""
     share = f"{100 * SLACK:.0f} %"
     lines = [
-        "Best rate: the rate of the grid with the lowest final validation loss (mean over seeds).",
+        "Best rate: the rate of the grid (where it adapts, the one it starts from) with the lowest final validation loss "
+        "(mean over seeds).",
         "Test accuracy: mean ± standard deviation over seeds after the last step, at the best rate.",
         f"Steps: to the target, a validation loss of {loss(summary.target_loss)} nats, which keeps "
         f"{100 - 100 * SLACK:.0f} % of the improvement of the best optimizer; median over seeds; – if never.",
@@ -72,6 +74,8 @@ def notes(summary: Summary) -> list[str]:
         "improvement of the same optimizer at its best rate; ≥ where they reach an end of the grid.",
         "Seconds: to compile and to train all learning rates and seeds of this optimizer.",
     ]
+    if any(row.found for row in summary.rows):
+        lines.append("† Not chosen: the optimizer finds its own rate; this is the median of what it used.")
     if any(row.on_edge for row in summary.rows):
         lines.append("* The best rate lies on the edge of the grid: a wider --grid may do better.")
     diverged = [f"{row.name} at {row.diverged} of {len(row.final_losses)}" for row in summary.rows if row.diverged]

@@ -9,7 +9,7 @@ from jaxtyping import Array
 
 from ..base import Clock, Rule
 from . import rounding
-from .storage import Shelf
+from .storage import Shelf, salt
 
 
 class LeafPlan(NamedTuple):
@@ -31,7 +31,7 @@ class LeafNumbers(NamedTuple):
     lr_scale: Any
     weight_decay: Any
     clip: Any
-    salt: Any
+    leaf: Any  # its number, for the random bits
     good: Any
 
 
@@ -47,8 +47,8 @@ def cast(x: Any, dtype: Any) -> Any:
 
 @partial(jax.jit, static_argnames="plan")
 def step_leaf(plan: LeafPlan, rule: Rule, n: LeafNumbers, g: Array, stored: dict, p: Array, kept: Array | None):
-    """One open-loop step: (new parameter or update, stored slots, what rounding keeps)."""
-    n, rule = scalars(plan, n), jax.tree.map(lambda x: jnp.asarray(x, plan.dtype), rule)
+    """One open-loop step: (new parameter or update, stored slots, what rounding keeps); rule as `at_step` gives it."""
+    n = scalars(plan, n)
     x = rounding.opened(plan.rounding, p, kept, plan.dtype)
     g = incoming(plan, n, g, x)
     lr = jnp.ones((), plan.dtype) if n.lr is None else n.lr
@@ -90,7 +90,7 @@ def advance(plan: LeafPlan, rule: Rule, n: LeafNumbers, signed: Array, unsigned:
         other = moved if unsigned is signed else rule.advance(unsigned, before, x, clock)
         return {name: getattr(moved if kinds[name] else other, name) for name in kinds}
 
-    encoded = plan.storage.advance(rule, run, stored, signed, unsigned, x, clock, n.salt) if kinds else {}
+    encoded = plan.storage.advance(rule, run, stored, signed, unsigned, x, clock, salt(n.t, n.leaf)) if kinds else {}
     return encoded, read_slots(plan, rule, stored, x), read_slots(plan, rule, encoded, x)
 
 
@@ -113,7 +113,7 @@ def finish(plan: LeafPlan, n: LeafNumbers, u: Array, x: Array, p: Array, kept: A
     if kept is None and not plan.fused:
         out, keep = u.astype(p.dtype), None
     else:
-        out, keep = rounding.closed(plan.rounding, x + u, p, kept, n.salt)
+        out, keep = rounding.closed(plan.rounding, x + u, p, kept, salt(n.t, n.leaf))
         if not plan.fused:
             out = (out.astype(plan.dtype) - p.astype(plan.dtype)).astype(p.dtype)
     if n.good is not None:

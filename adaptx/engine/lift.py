@@ -20,9 +20,10 @@ import optax
 from jaxtyping import Array
 
 from ..base import Clock, Controller, Rule, Tick
+from ..numerics import at_step
 from . import loop
 from .leaf import LeafNumbers, LeafPlan, arithmetic, step_leaf
-from .storage import Shelf, salt
+from .storage import Shelf
 from .sums import global_norm
 
 
@@ -79,8 +80,7 @@ def step_arrays(plan: Plan, rule: Rule, numbers: Numbers, gs: list, rows: Rows, 
     closed = isinstance(numbers.lr, Controller)
     rate = None if closed else numbers.lr
     leaf_numbers = [
-        LeafNumbers(following, rate, factors[i], numbers.weight_decay, clip, salt(carry.step, i), good)
-        for i in range(len(ps))
+        LeafNumbers(following, rate, factors[i], numbers.weight_decay, clip, np.uint32(i), good) for i in range(len(ps))
     ]
     run = closed_loop if closed else open_loop
     outs, rows, scalars, measured = run(plans, rule, numbers, leaf_numbers, gs, rows, ps, carry)
@@ -95,9 +95,11 @@ def step_arrays(plan: Plan, rule: Rule, numbers: Numbers, gs: list, rows: Rows, 
 def open_loop(plans, rule, numbers: Numbers, leaf_numbers, gs, rows: Rows, ps, carry: Carry):
     """Every leaf by itself, in one pass."""
     done = []
+    t = leaf_numbers[0].t if ps else carry.step
+    rules = {dtype: at_step(rule, t.astype(dtype), dtype) for dtype in {plan.dtype for plan in plans}}
     for plan, n, g, stored, p, kept in zip(plans, leaf_numbers, gs, rows.slots, ps, rows.kept, strict=True):
         untouched = (p if plan.fused else jnp.zeros_like(p), stored, kept)
-        done.append(untouched if g is None else step_leaf(plan, rule, n, g, stored, p, kept))
+        done.append(untouched if g is None else step_leaf(plan, rules[plan.dtype], n, g, stored, p, kept))
     outs, slots, keep = ([row[i] for row in done] for i in range(3))
     return outs, Rows(slots, keep, rows.marks), carry.scalars, {"learning_rate": numbers.lr}
 
@@ -155,7 +157,7 @@ def leaf_plan(plan: Plan, i: int, p: Array, numbers: Numbers) -> LeafPlan:
 def clip_factor(norm: Array, max_norm: Any) -> Array:
     """min(1, max_norm / norm), 1 for a zero norm."""
     bound = jnp.asarray(max_norm, norm.dtype)
-    return jnp.where(norm > bound, bound / jnp.where(norm > bound, norm, 1), 1)
+    return bound / jnp.where(norm > bound, norm, bound)
 
 
 def measure(plan: Plan, norm: Any, outs: list, ps: list, before: dict, good: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from jaxtyping import Array, PyTree
 
 from ..base import Controller, Rule, State
 from ..values import Scalar, Scheduled, Times, rate_at
-from . import loop, rounding
+from . import cost, loop, rounding
 from .leaf import arithmetic
 from .lift import Carry, Numbers, Plan, Rows, as_arrays, step_arrays
 from .options import Options, decayed_leaves, excluded_leaves, scale_factors
@@ -46,7 +46,7 @@ class Optimizer(Transformation):
         """Fresh state for params (arrays, tracers or ShapeDtypeStructs); shares no buffer with them."""
         leaves = take_apart(params)
         arrays = [concrete(x) for x in leaves.arrays]
-        shelves = self._shelves(leaves)
+        shelves = self.shelves(leaves)
         rows = [shelf.init(self.rule.initial, p, arithmetic(p)) for shelf, p in zip(shelves, arrays, strict=True)]
         columns: dict[str, list[Any]] = {name: [row[name] for row in rows] for name in self.rule.slot_kinds()}
         kept = self._kept_name(arrays)
@@ -88,11 +88,19 @@ class Optimizer(Transformation):
 
         return jax.lax.scan(one, self.init(jnp.zeros_like(values, shape=values.shape[1:])), values)[1]
 
+    def state_bytes(self, params: PyTree) -> int:
+        """Bytes of the state that init(params) makes; params may be ShapeDtypeStructs, and nothing is allocated."""
+        return cost.state_bytes(self, params)
+
+    def describe(self, params: PyTree) -> str:
+        """A table of the trained leaves: path, shape, decay, factor on the rate, storage and bytes of the slots."""
+        return cost.table(cost.costs(self, params))
+
     def _run(self, grads: PyTree, state: State, leaves: Leaves, extra: dict, *, fused: bool) -> tuple[list, State]:
         self._refuse_batch()
         options, ps, found = self.options, as_arrays(leaves.arrays), as_arrays(gradients(grads, leaves))
         names, kept = tuple(self.rule.slot_kinds()), self._kept_name(ps)
-        rows, shelves = stored_rows(state, names, kept, leaves), self._shelves(leaves)
+        rows, shelves = stored_rows(state, names, kept, leaves), self.shelves(leaves)
         self._refuse_foreign(state, rows, names, leaves, shelves)
         marks = self._mark_rows(state, leaves)
         decayed = decayed_leaves(options.decay_mask, leaves) if options.weight_decay is not None else ()
@@ -177,7 +185,7 @@ class Optimizer(Transformation):
                     "update(grads, state, params)."
                 )
 
-    def _shelves(self, leaves: Leaves) -> tuple[Shelf, ...]:
+    def shelves(self, leaves: Leaves) -> tuple[Shelf, ...]:
         """The storage of every trained leaf."""
         setting = self.options.storage
         out = (

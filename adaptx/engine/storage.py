@@ -227,9 +227,11 @@ def shelf(setting: Any, rule: Rule, excluded: bool) -> Shelf:
     return Shelf(tuple(chosen))
 
 
-def salt(step: Array, leaf: int) -> Array:
+def salt(step: Array, leaf: Any) -> Array:
     """The counter-hash salt of one leaf at one step."""
-    return mix(step.astype(jnp.uint32) * jnp.uint32(0x85EBCA6B) + jnp.uint32(leaf * 0xC2B2AE35 % 2**32))
+    return mix(
+        step.astype(jnp.uint32) * jnp.uint32(0x85EBCA6B) + jnp.asarray(leaf, jnp.uint32) * jnp.uint32(0xC2B2AE35)
+    )
 
 
 def fresh(p: Any, value: Any, dtype: Any) -> Array:

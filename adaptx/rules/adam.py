@@ -82,5 +82,5 @@ class Adam(Rule):
         if not self.nesterov:
             return debias(m, self.b1, k.t) if self.debias else m
         if self.debias:
-            m, g = debias(m, self.b1, k.t + 1), debias(g, self.b1, k.t)
+            m, g = debias(m, self.b1, k.t, ahead=1), debias(g, self.b1, k.t)
         return self.b1.rate * m + self.b1.complement * g

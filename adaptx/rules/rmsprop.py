@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ..base import Rule, Signed, Unsigned
-from ..numerics import divide, ema, one_minus_power, root
+from ..numerics import debias, divide, ema, one_minus_power, root
 from ..values import Decay, Scalar, checked, decay, flag, number, static, value_class
 
 
@@ -84,11 +84,9 @@ class Rmsprop(Rule):
         return root(one_minus_power(self.decay, k.t)) if self.debias else 1.0
 
     def _normalized(self, g, v, a, k):
-        weight = one_minus_power(self.decay, k.t) if self.debias else 1.0
-        v = v / weight
-        if self.centered:
-            v = jnp.maximum(v - (a / weight) ** 2, 0.0)
-        return self._divided(g, v)
+        if self.debias:
+            v, a = debias(v, self.decay, k.t), debias(a, self.decay, k.t) if self.centered else None
+        return self._divided(g, jnp.maximum(v - a**2, 0.0) if self.centered else v)
 
     def _divided(self, x, v):
         return divide(x, root(v + self.eps) if self.eps_in_sqrt else root(v) + self.eps)

@@ -1,0 +1,96 @@
+"""What an optimizer will cost, before it costs anything: bytes of every slot, and the least traffic of one step."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from .leaf import arithmetic
+from .options import decayed_leaves, scale_factors
+from .tree import take_apart
+
+
+@dataclass(frozen=True)
+class LeafCost:
+    """One trained leaf; sizes in bytes."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    parameter: int
+    gradient: int  # of a gradient in the parameter's dtype
+    state: dict[str, int]  # name of slot, kept array or mark -> bytes
+    storage: dict[str, str]  # slot -> "f32", "f64", "bf16", "int8"
+    decayed: bool
+    lr_scale: float | None  # None where it is not one number
+
+    @property
+    def total(self) -> int:
+        """Parameter, gradient and state."""
+        return self.parameter + self.gradient + sum(self.state.values())
+
+    @property
+    def traffic(self) -> int:
+        """Bytes one step must move at least: read parameter, gradient and state, write parameter and state."""
+        return 2 * self.parameter + self.gradient + 2 * sum(self.state.values())
+
+
+def costs(opt: Any, params: PyTree) -> list[LeafCost]:
+    """The cost of every trained leaf; params may be arrays or ShapeDtypeStructs.
+
+    Raises:
+        TypeError: unless opt is an adaptx optimizer.
+    """
+    if not hasattr(opt, "shelves"):
+        raise TypeError(
+            f"costs are known of adaptx optimizers, got {type(opt).__name__}; pass one such as adaptx.adam()."
+        )
+    leaves = take_apart(params)
+    state = jax.eval_shape(opt.init, params)
+    trees = {**state.slots, **(state.control["marks"] if state.control else {})}
+    columns = {name: leaves.treedef.flatten_up_to(tree) for name, tree in trees.items()}
+    decays = decayed_leaves(opt.options.decay_mask, leaves) if opt.options.weight_decay is not None else ()
+    factors = scale_factors(opt.options, leaves)
+    out = []
+    for k, (i, path, p, where) in enumerate(
+        zip(leaves.trained, leaves.paths, leaves.arrays, opt.shelves(leaves), strict=True)
+    ):
+        p = jax.eval_shape(lambda p=p: jnp.zeros_like(p))
+        full = "f64" if arithmetic(p) == np.float64 else "f32"
+        size = int(np.prod(p.shape)) * p.dtype.itemsize
+        factor: Any = 1.0 if factors is None else factors[k]
+        state_of = {name: tree_bytes(column[i]) for name, column in columns.items()}
+        storage_of = {name: full if kind == "f32" else kind for name, _, kind in where.slots}
+        scale = float(factor) if isinstance(factor, (int, float)) else None
+        decay = bool(decays and decays[k])
+        out.append(LeafCost(path, p.shape, str(p.dtype), size, size, state_of, storage_of, decay, scale))
+    return out
+
+
+def tree_bytes(tree: PyTree) -> int:
+    """Bytes of all arrays or abstract arrays of a tree."""
+    return sum(int(np.prod(x.shape)) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))
+
+
+def state_bytes(opt: Any, params: PyTree) -> int:
+    """Bytes of the state that opt.init(params) makes, scalars included; nothing is allocated."""
+    return tree_bytes(jax.eval_shape(opt.init, params))
+
+
+def table(rows: list[LeafCost]) -> str:
+    """A table of leaves: what is trained, decayed and scaled, and how its slots are stored."""
+    head = ("parameter", "shape", "dtype", "decay", "lr ×", "slots", "state bytes")
+    cells = [
+        (
+            row.path, "×".join(map(str, row.shape)) or "scalar", row.dtype, "yes" if row.decayed else "no",
+            "traced" if row.lr_scale is None else f"{row.lr_scale:g}",
+            " ".join(f"{name}:{kind}" for name, kind in row.storage.items()) or "none", f"{sum(row.state.values()):,}",
+        )
+        for row in rows
+    ]  # fmt: skip
+    widths = [max(len(cell[i]) for cell in (head, *cells)) for i in range(len(head))]
+    lines = ["  ".join(text.ljust(width) for text, width in zip(cell, widths, strict=True)) for cell in (head, *cells)]
+    return "\n".join(line.rstrip() for line in lines)
