@@ -4,6 +4,7 @@ from . import controllers as controllers
 from . import rules as rules
 from . import schedules as schedules
 from .base import State as State
+from .engine.layout import pack as pack
 from .engine.optimizer import Optimizer as Optimizer
 from .engine.telemetry import metrics as metrics
 from .engine.telemetry import read as read

@@ -219,4 +219,10 @@ def _svg(figure: Figure, name: str) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'\bd="[^"]*"', _rounded, svg)
     return re.sub(r'(\bid="|href="#|url\(#)(?!(?:loss|accuracy|sensitivity|rate)-)', rf"\g<1>{name}-", svg)
+
+
+def _rounded(path: re.Match[str]) -> str:
+    """A path with its coordinates to a hundredth of a point, which is a third of the page's size."""
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", path[0])

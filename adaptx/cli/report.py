@@ -46,8 +46,8 @@ CAPTIONS = (
 RATES = (
     "Learning rate",
     figures.rate_curves,
-    "The learning rate of each update, median over seeds, their range shaded; for a contestant with a grid, from its best "
-    "initial rate. Rates under different rules are steps of different length: compare their course rather than their size.",
+    "The learning rate that was used, median over seeds, their range shaded; of a contestant with a grid, from its best "
+    "initial rate. Under different rules one rate means steps of different length: compare the course, not the size.",
 )
 
 

@@ -8,8 +8,8 @@ from jaxtyping import Array, PyTree
 
 from ..numerics import divide, ema, one_minus_power
 from ..values import Decay, Scalar, static, value_class
+from .layout import nothing
 from .lift import as_arrays
-from .optimizer import nothing
 from .tree import take_apart
 from .value import Transformation
 from .wrapper import Iterates, Wrapper

@@ -1,6 +1,6 @@
 """What an optimizer will cost, before it costs anything: bytes of every slot, and the least traffic of one step."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import PyTree
 
 from .leaf import arithmetic
-from .options import decayed_leaves, scale_factors
+from .options import scale_factors
+from .run import treatment
 from .tree import take_apart
 
 
@@ -44,20 +45,19 @@ def costs(opt: Any, params: PyTree) -> list[LeafCost]:
     Raises:
         TypeError: unless opt is an adaptx optimizer.
     """
-    if not hasattr(opt, "shelves"):
+    if not hasattr(opt, "rule"):
         raise TypeError(
             f"costs are known of adaptx optimizers, got {type(opt).__name__}; pass one such as adaptx.adam()."
         )
+    opt = replace(opt, options=replace(opt.options, layout="leaf"))  # stacks cost what their leaves cost
     leaves = take_apart(params)
+    _, shelves, decays = treatment(opt, leaves)
     state = jax.eval_shape(opt.init, params)
     trees = {**state.slots, **(state.control["marks"] if state.control else {})}
     columns = {name: leaves.treedef.flatten_up_to(tree) for name, tree in trees.items()}
-    decays = decayed_leaves(opt.options.decay_mask, leaves) if opt.options.weight_decay is not None else ()
     factors = scale_factors(opt.options, leaves)
     out = []
-    for k, (i, path, p, where) in enumerate(
-        zip(leaves.trained, leaves.paths, leaves.arrays, opt.shelves(leaves), strict=True)
-    ):
+    for k, (i, path, p, where) in enumerate(zip(leaves.trained, leaves.paths, leaves.arrays, shelves, strict=True)):
         p = jax.eval_shape(lambda p=p: jnp.zeros_like(p))
         full = "f64" if arithmetic(p) == np.float64 else "f32"
         size = int(np.prod(p.shape)) * p.dtype.itemsize
@@ -65,8 +65,7 @@ def costs(opt: Any, params: PyTree) -> list[LeafCost]:
         state_of = {name: tree_bytes(column[i]) for name, column in columns.items()}
         storage_of = {name: full if kind == "f32" else kind for name, _, kind in where.slots}
         scale = float(factor) if isinstance(factor, (int, float)) else None
-        decay = bool(decays and decays[k])
-        out.append(LeafCost(path, p.shape, str(p.dtype), size, size, state_of, storage_of, decay, scale))
+        out.append(LeafCost(path, p.shape, str(p.dtype), size, size, state_of, storage_of, decays[k], scale))
     return out
 
 

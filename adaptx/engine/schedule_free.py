@@ -8,10 +8,11 @@ from jaxtyping import Array, PyTree
 
 from ..numerics import divide
 from ..values import Scalar, value_class
+from .layout import nothing
 from .leaf import arithmetic
 from .lift import as_arrays
-from .optimizer import concrete, nothing
 from .rounding import is_narrow
+from .run import concrete
 from .telemetry import read
 from .tree import take_apart
 from .value import Transformation

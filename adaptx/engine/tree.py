@@ -9,8 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from ..base import State
-
 
 def is_none(x: Any) -> bool:
     """None is a leaf here: a parameter that is not trained."""
@@ -141,36 +139,3 @@ def _spread(flat: list[Any], treedef: Any, leaves: Leaves, grads: PyTree) -> lis
         f"gradients {where}{whose}: expected the tree of the parameters, {leaves.treedef}, got {treedef}; "
         "pass jax.grad's output for the same parameters."
     )
-
-
-def stored_rows(state: Any, names: tuple[str, ...], kept: str | None, leaves: Leaves) -> list[dict[str, Any]]:
-    """What the state stores for every trained leaf, in order: its slots, and under `kept` what its rounding keeps.
-
-    Raises:
-        TypeError: if state is not an adaptx state.
-        ValueError: if it was made for another optimizer or other parameters.
-    """
-    if not isinstance(state, State):
-        raise TypeError(
-            f"state must be the State that opt.init(params) returned, got {type(state).__name__}; pass the state this "
-            "optimizer gave last."
-        )
-    expected = {*names, *([kept] if kept else [])}
-    if set(state.slots) != expected:
-        raise ValueError(
-            f"state has slots {sorted(state.slots)}, but this optimizer keeps {sorted(expected)}; make the state with "
-            "this optimizer's init(params)."
-        )
-    columns = {name: _column(name, state.slots[name], leaves) for name in expected}
-    rows = [{name: columns[name][i] for name in expected} for i in leaves.trained]
-    return rows
-
-
-def _column(name: str, tree: PyTree, leaves: Leaves) -> list[Any]:
-    try:
-        return leaves.treedef.flatten_up_to(tree)
-    except ValueError as error:
-        raise ValueError(
-            f"slot '{name}' of the state has the tree {jax.tree.structure(tree)}, expected that of the parameters, "
-            f"{leaves.treedef}; call opt.init on these parameters."
-        ) from error

@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from .layout import nothing
 from .leaf import arithmetic
 from .lift import as_arrays
-from .optimizer import concrete, no_update, nothing
+from .optimizer import no_update
+from .run import concrete
 from .tree import Leaves, take_apart
 from .value import Transformation
 
