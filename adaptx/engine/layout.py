@@ -2,7 +2,7 @@
 
 "leaf"      an array per leaf; the state is a tree like the parameters
 "stacked"   leaves of one shape, dtype and treatment as one array with a leading axis; the state is kept so, under names
-            such as '32x float32[64]'. Fewer, larger loops in a step, more to compile. Pointwise rules only.
+            such as 'float32[64]'. Fewer, larger loops in a step, more to compile. Pointwise rules only.
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,62 @@
+"""A controller sees sums, never a mesh: parameters split over two devices give the numbers of one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec as Spec
+import adaptx
+from adaptx import controllers
+from golden import controller_rows as rows
+
+SAME = 1e-10  # relative: float64 sums in another order, fed back for a few steps
+assert len(jax.devices()) == 2
+mesh = jax.sharding.Mesh(np.array(jax.devices()), ("d",))
+place = {"w": NamedSharding(mesh, Spec("d", None)), "b": NamedSharding(mesh, Spec())}
+start = {name: jnp.asarray(value) for name, value in rows.START.items()}
+opts = {name: adaptx.adam(make(0.01)) for name, make in controllers.ALL.items()}
+
+@jax.jit
+def step(ps, ss, x, y):
+    out = {}
+    for name, opt in opts.items():
+        loss = lambda p: 0.5 * jnp.mean(jnp.sum((x @ p["w"] + p["b"] - y) ** 2, -1))
+        value, g = jax.value_and_grad(loss)(ps[name])
+        out[name] = opt.step(g, ss[name], ps[name], value=value)
+    return {n: o[0] for n, o in out.items()}, {n: o[1] for n, o in out.items()}
+
+def train(params):
+    ps = {name: params for name in opts}
+    ss = {name: opt.init(params) for name, opt in opts.items()}
+    for t in range(6):
+        ps, ss = jax.block_until_ready(step(ps, ss, rows.X[t], rows.Y[t]))
+    return ps, ss
+
+whole, split = train(start), train(jax.device_put(start, place))
+assert split[0]["prodigy"]["w"].sharding.is_equivalent_to(place["w"], 2)
+assert split[1]["prodigy"].control["marks"]["s"]["w"].sharding.is_equivalent_to(place["w"], 2)
+for name in opts:
+    for a, b in zip(jax.tree.leaves((whole[0][name], whole[1][name].control)),
+                    jax.tree.leaves((split[0][name], split[1][name].control)), strict=True):
+        np.testing.assert_allclose(np.asarray(b), np.asarray(a), rtol=SAME, atol=1e-14, err_msg=name)
+    a, b = (adaptx.read(run[1][name], "learning_rate") for run in (whole, split))
+    np.testing.assert_allclose(b, a, rtol=1e-6, err_msg=name)
+print("equal:", len(opts))
+"""
+
+
+@pytest.mark.multi
+def test_sharded_equals_whole():
+    tests = Path(__file__).parent
+    paths = os.pathsep.join([str(tests.parent), str(tests)])
+    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM], env={**os.environ, **flags, "PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert "equal:" in run.stdout
