@@ -156,7 +156,22 @@ def value_class(cls):
     cls = dataclasses.dataclass(frozen=True, eq=False)(cls)
     cls.__eq__ = same_value
     cls.__hash__ = value_hash
-    return jax.tree_util.register_dataclass(cls)
+    fixed = [f.name for f in dataclasses.fields(cls) if f.metadata.get("static")]
+    numeric = [f.name for f in dataclasses.fields(cls) if f.name not in fixed]
+
+    def flatten(x):
+        keyed = [(jax.tree_util.GetAttrKey(name), getattr(x, name)) for name in numeric]
+        return keyed, tuple(getattr(x, name) for name in fixed)
+
+    def unflatten(structure, children):
+        # past __init__: the leaves may be placeholders, axes or cotangents, which no range check should see
+        x = object.__new__(cls)
+        for name, value in zip(numeric + fixed, (*children, *structure), strict=True):
+            object.__setattr__(x, name, value)
+        return x
+
+    jax.tree_util.register_pytree_with_keys(cls, flatten, unflatten)
+    return cls
 
 
 class Rule(ABC):

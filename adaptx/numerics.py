@@ -21,7 +21,8 @@ def one_minus_power(decay: Decay, t):
     x = t·log1p(−c); then −expm1(x), by its series for x > −0.7 (XLA's own f32 expm1 errs by 3.3e-7 there on jax 0.10)
     and as 1 − eˣ below, where nothing cancels.
     """
-    x = t * jnp.log1p(-decay.complement)
+    none = jnp.asarray(decay.complement) >= 1  # b = 0: log b = -inf, whose slope is infinite too
+    x = jnp.where(none, -jnp.inf, t * jnp.log1p(-jnp.where(none, 0.5, decay.complement)))
     if jnp.result_type(x) == jnp.float64:
         return -jnp.expm1(x)
     near = jnp.maximum(x, -0.7)  # keeps the branch not taken finite, so that derivatives are too
@@ -38,8 +39,8 @@ def debias(x, decay: Decay, t):
 
 def root(x):
     """√x with root(0) = 0 and a derivative of 0 there, and 0 for the tiny negatives rounding leaves."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1.0)), 0.0)
+    zero = x <= 0  # false for NaN, which must come out as NaN
+    return jnp.where(zero, 0.0, jnp.sqrt(jnp.where(zero, 1.0, x)))
 
 
 def divide(x, y):

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -12,7 +13,8 @@ from jaxtyping import Array, PyTree
 from ..base import Rule, Scalar, State
 from .lift import Numbers, Plan, arithmetic, as_arrays, step_arrays
 from .options import Options, decayed_leaves, scale_factors
-from .storage import fresh
+from .storage import ALL as STORAGES
+from .storage import Storage, fresh
 from .tree import Leaves, gradients, stored_slots, take_apart
 from .value import Transformation
 
@@ -83,6 +85,8 @@ class Optimizer(Transformation):
         found = gradients(grads, leaves)
         slots = stored_slots(state, tuple(self.rule.slot_kinds()), leaves)
         options = self.options
+        refuse_foreign_slots(slots, leaves, options.storage)
+        self._refuse_foreign_metrics(state)
         factors = scale_factors(options, leaves)
         decayed = decayed_leaves(options.decay_mask, leaves) if options.weight_decay is not None else ()
         plan = Plan(
@@ -123,6 +127,14 @@ class Optimizer(Transformation):
                     f"batch of {np.shape(leaf)[0]} optimizers, expected a scalar; map over it with jax.vmap."
                 )
 
+    def _refuse_foreign_metrics(self, state: State) -> None:
+        names = self.options.metric_names(self.learning_rate)
+        if set(state.metrics) != set(names):
+            raise ValueError(
+                f"state has the metrics {sorted(state.metrics)}, but this optimizer measures {sorted(names)}; make the "
+                "state with this optimizer's init(params)."
+            )
+
     def __repr__(self) -> str:
         fields: Any = dataclasses.fields(self.rule)  # pyright: ignore[reportArgumentType]
         rule = [f"{field.name}={getattr(self.rule, field.name)!r}" for field in fields]
@@ -143,9 +155,30 @@ class Optimizer(Transformation):
         return cls(rule, rate if schedule is None else schedule, options)
 
 
+def refuse_foreign_slots(slots: list[dict[str, Any]], leaves: Leaves, storage: Storage) -> None:
+    """Raise ValueError where a slot does not lie in memory as this storage keeps a slot of its parameter."""
+    for k, (row, p) in enumerate(zip(slots, as_arrays_or_shapes(leaves.arrays), strict=True)):
+        expected = stored_type(storage.name, np.shape(p), jax.dtypes.canonicalize_dtype(arithmetic(p)))
+        for name, slot in row.items():
+            came = jax.tree.map(lambda x: (np.shape(x), np.dtype(x.dtype)), slot)
+            if came != expected:
+                raise ValueError(
+                    f"slot '{name}' of parameter '{leaves.paths[k]}' is {came}, expected {expected} for this parameter "
+                    f"and storage {storage.name!r}; make the state with this optimizer's init(params)."
+                )
+
+
+@lru_cache(maxsize=4096)
+def stored_type(storage: str, shape: tuple[int, ...], dtype: np.dtype) -> Any:
+    """(shape, dtype) of every array in the stored form of one slot."""
+    stored = jax.eval_shape(lambda: STORAGES[storage]().init(jnp.zeros(shape, dtype)))
+    return jax.tree.map(lambda x: (x.shape, np.dtype(x.dtype)), stored)
+
+
 def no_update(leaf: Any) -> Any:
     """The update of a leaf that is not trained: zeros for an array, so that they can be added, else None."""
-    return jnp.zeros_like(leaf) if isinstance(leaf, (jax.Array, np.ndarray)) and leaf.dtype.kind in "iub" else None
+    kind = getattr(leaf.dtype, "kind", None) if isinstance(leaf, (jax.Array, np.ndarray)) else None  # keys have none
+    return jnp.zeros_like(leaf) if kind in ("i", "u", "b") else None
 
 
 def as_arrays_or_shapes(leaves: list[Any]) -> list[Any]:
