@@ -46,8 +46,8 @@ CAPTIONS = (
 RATES = (
     "Learning rate",
     figures.rate_curves,
-    "The learning rate that was used, median over seeds, their range shaded; of a contestant with a grid, from its best "
-    "initial rate. Under different rules one rate means steps of different length: compare the course, not the size.",
+    "The learning rate that was used: median over seeds, their range shaded; with a grid, from its best initial rate. "
+    "Under different rules one rate means steps of different length: compare the course, not the size.",
 )
 
 

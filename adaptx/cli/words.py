@@ -65,8 +65,8 @@ def notes(summary: Summary) -> list[str]:
     """The definitions of the columns, and what to be careful about."""
     share = f"{100 * SLACK:.0f} %"
     lines = [
-        "Best rate: the rate of the grid (the first one, where it adapts) with the lowest final validation loss (mean over "
-        "seeds).",
+        "Best rate: the rate of the grid (the initial one, if it adapts) with the lowest final validation loss (mean "
+        "over seeds).",
         "Test accuracy: mean ± standard deviation over seeds after the last step, at the best rate.",
         f"Steps: to the target, a validation loss of {loss(summary.target_loss)} nats, which keeps "
         f"{100 - 100 * SLACK:.0f} % of the improvement of the best optimizer; median over seeds; – if never.",

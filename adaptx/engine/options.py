@@ -104,6 +104,8 @@ def options(who: str, given: Mapping[str, Any]) -> Options:
         TypeError: for an unknown option, listing the valid ones, or a value of the wrong kind.
         ValueError: for a value out of range or an unknown name.
     """
+    nested = given.get("engine", {})  # optax.inject_hyperparams hands the keywords of **engine over as one mapping
+    given = {**{name: value for name, value in given.items() if name != "engine"}, **nested}
     valid = tuple(EngineOptions.__annotations__)
     for name in given:
         if name not in valid:

@@ -1,0 +1,193 @@
+"""The tables every contract walks, and a function that runs one cell of the matrix by hand.
+
+A rule or optimizer that enters a registry is held to every contract at once: by its default instance, and by the
+variants listed here, if any. A failing cell such as `test_oracle.py::test_f32[adam-amsgrad-1e-08]` is run by hand with
+
+    from cases import reproduce                                   # in a Python started in tests/
+    out = reproduce("adam-amsgrad", scale=1e-8)                   # also: storage=, params=, grads=, steps=, x64=
+    print(out["params"], out["oracle"], out["state"])
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import adaptx
+from adaptx import optimizers, rules
+from adaptx.engine import storage as storages
+from golden import inputs
+from oracles import trajectory
+
+DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
+PAIRS = [(p, g) for p in DTYPES for g in DTYPES]
+STORAGES = list(storages.ALL)
+SCALES = inputs.SCALES  # of the gradients: far above every eps, about its root, about eps itself
+DEFAULT_DECAY = {"adamw": 1e-2}  # the constructor's default; an oracle has none
+
+VARIANTS: dict[str, dict[str, dict]] = {
+    "momentum": {
+        "nesterov": {"nesterov": True},
+        "dampened": {"decay": 0.8, "dampening": 0.5},
+        "averaged": {"dampening": 0.9},
+        "nesterov_dampened": {"dampening": 0.3, "nesterov": True},
+    },
+    "adagrad": {"outside": {"eps_in_sqrt": False}, "initial": {"initial_accumulator": 0.1, "eps": 1e-3}},
+    "rmsprop": {
+        "outside": {"eps_in_sqrt": False, "eps": 1e-6},
+        "centered": {"centered": True, "eps": 1e-6},
+        "momentum": {"momentum": 0.9},
+        "debias": {"debias": True, "decay": 0.99},
+        # a large eps: at step 1 the corrected v − a² is 0, so with a small one rounding alone would be compared
+        "all": {"centered": True, "momentum": 0.8, "debias": True, "eps": 0.5, "decay": 0.95},
+    },
+    "adam": {
+        "amsgrad": {"amsgrad": True, "b2": 0.9},
+        "nesterov": {"nesterov": True, "b1": 0.8},
+        "raw": {"debias": False},
+        "nesterov_raw": {"nesterov": True, "debias": False},
+        "eps": {"eps": 1e-2, "b1": 0.0},
+        "all": {"amsgrad": True, "nesterov": True, "b2": 0.95},
+    },
+    "adamw": {"amsgrad": {"amsgrad": True, "b2": 0.9}},
+}
+
+# engine options that the oracles know, each tried on every optimizer in float64
+ENGINES: dict[str, dict] = {
+    "decoupled": {"weight_decay": 0.1},
+    "l2": {"weight_decay": 0.1, "decay_mode": "l2"},
+    "independent": {"weight_decay": 0.01, "decay_mode": "independent"},
+    "matrices": {"weight_decay": 0.1, "decay_mask": "matrices"},
+    "clipped": {"max_norm": 2.0},
+    "clipped_l2": {"max_norm": 2.0, "weight_decay": 0.1, "decay_mode": "l2"},
+    "guarded": {"skip_nonfinite": True},
+    "observed": {"telemetry": True},
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One optimizer with the flags of a variant."""
+
+    name: str
+    constructor: str
+    hyper: dict = field(default_factory=dict)
+
+    @property
+    def build(self) -> Callable[..., adaptx.Optimizer]:
+        """build(learning_rate, **more) -> the optimizer; more overrides the variant."""
+        make = optimizers.ALL.get(self.constructor) or bare(self.constructor)
+        return lambda learning_rate=0.01, **more: make(learning_rate=learning_rate, **{**self.hyper, **more})
+
+    def takes(self, name: str) -> bool:
+        """Whether the constructor has this hyperparameter."""
+        return name in inspect.signature(optimizers.ALL.get(self.constructor) or bare(self.constructor)).parameters
+
+    def eps(self, value: float) -> dict:
+        """The keyword that sets eps, nothing for a rule without one."""
+        return {"eps": value} if self.takes("eps") else {}
+
+
+def bare(name: str) -> Callable[..., adaptx.Optimizer]:
+    """A constructor for a rule that has none yet."""
+    return lambda learning_rate=0.01, **engine: optimizers.build(name, rules.ALL[name](), learning_rate, engine)
+
+
+NAMES = list(dict.fromkeys([*rules.ALL, *optimizers.ALL]))
+DEFAULTS = [Case(name, name) for name in NAMES]
+CASES = DEFAULTS + [Case(f"{n}-{v}", n, hyper) for n, table in VARIANTS.items() for v, hyper in table.items()]
+
+
+# every case in f32, every default in every storage at once; variants in other storages where slow tests run
+MATRIX = [
+    pytest.param(c, s, id=f"{c.name}-{s}", marks=() if s == "f32" or c in DEFAULTS else pytest.mark.slow)
+    for c in CASES
+    for s in STORAGES
+]
+# the defaults alone at once, in every storage
+CORE = [
+    pytest.param(c, s, id=f"{c.name}-{s}", marks=() if c in DEFAULTS else pytest.mark.slow)
+    for c in CASES
+    for s in STORAGES
+]
+
+
+def case(name: str) -> Case:
+    """The case of a name such as "adam" or "adam-amsgrad"."""
+    return next(c for c in CASES if c.name == name)
+
+
+def params(dtype: Any = jnp.float32) -> dict[str, jax.Array]:
+    """The golden parameters, {w: (3, 4), b: (4,) zeros, s: ()}, in a dtype."""
+    return {k: jnp.asarray(p, dtype) for k, p in inputs.parameters().items()}
+
+
+def grads(dtype: Any = jnp.float32, scale: float = 1.0, steps: int = inputs.STEPS) -> dict[str, jax.Array]:
+    """Golden gradients of the first steps, stacked along axis 0."""
+    tables = inputs.gradients(scale)[:steps]
+    return {k: jnp.stack([jnp.asarray(g[k], dtype) for g in tables]) for k in inputs.SHAPES}
+
+
+def at(stacked: Any, t: int) -> Any:
+    """Entry t of stacked trees."""
+    return jax.tree.map(lambda x: x[t], stacked)
+
+
+def run(opt: adaptx.Optimizer, start: Any, stacked: Any, *, fused: bool = True) -> tuple[Any, Any, Any]:
+    """(last parameters, last state, stacked parameters or updates) of one scan over stacked gradients."""
+
+    def body(carry, g):
+        p, s = carry
+        if fused:
+            p, s = opt.step(g, s, p)
+            return (p, s), p
+        updates, s = opt.update(g, s, p)
+        return (jax.tree.map(lambda x, u: (x + u).astype(x.dtype), p, updates), s), updates
+
+    (last, state), history = jax.lax.scan(body, (start, opt.init(start)), stacked)
+    return last, state, history
+
+
+def oracle(c: Case, scale: float, rates: list[float], **engine: Any) -> np.ndarray:
+    """Parameters after every step from the float64 oracle, (steps, entries)."""
+    engine = {"weight_decay": DEFAULT_DECAY.get(c.constructor, 0.0), **engine}
+    mask = engine.pop("decay_mask", None)
+    for name in ("skip_nonfinite", "telemetry"):  # change no number on finite gradients
+        engine.pop(name, None)
+    table = inputs.gradients(scale)[: len(rates)]
+    leaves = inputs.MATRICES if mask == "matrices" else None
+    history = trajectory(c.constructor, c.hyper, inputs.parameters(), table, rates, decay_leaves=leaves, **engine)
+    return np.stack([inputs.flatten(p) for p in history])
+
+
+def table(history: dict[str, jax.Array]) -> np.ndarray:
+    """Stacked parameters as (steps, entries), in the oracle's order."""
+    steps = len(history["s"])
+    return np.concatenate([np.asarray(history[k]).astype(np.float64).reshape(steps, -1) for k in inputs.SHAPES], axis=1)
+
+
+def reproduce(
+    name: str,
+    *,
+    storage: str = "f32",
+    params: str = "f32",
+    grads: str = "f32",
+    scale: float = 1.0,
+    steps: int = 10,
+    learning_rate: float = 0.01,
+    x64: bool = False,
+    **engine: Any,
+) -> dict[str, Any]:
+    """One cell of the matrix: {opt, params, state, history, oracle} after `steps` steps of the golden gradients."""
+    with jax.enable_x64(x64):
+        c, kinds = case(name), {**DTYPES, "f64": jnp.float64}
+        opt = c.build(learning_rate, storage=storage, **engine)
+        start, stacked = globals()["params"](kinds[params]), globals()["grads"](kinds[grads], scale, steps)
+        last, state, history = run(opt, start, stacked)
+    want = oracle(c, scale, [learning_rate] * steps, **engine)
+    return {"opt": opt, "params": last, "state": state, "history": table(history), "oracle": want}

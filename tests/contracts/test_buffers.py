@@ -1,0 +1,79 @@
+"""Buffers: fresh state shares none with the parameters, donation works and aliases all of it; init under jit."""
+
+from itertools import combinations
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import adaptx
+from cases import CASES, DEFAULTS, MATRIX, Case, at, grads, params
+from probes import assert_identical, avals, pointers
+
+EVERYTHING = {"weight_decay": 0.1, "max_norm": 1.0, "skip_nonfinite": True, "telemetry": True}
+
+
+def tree() -> dict:
+    """Zeros, ones and scalars: values that a cache of constants would share."""
+    arrays = {"zeros": jnp.zeros((8, 4)), "ones": jnp.ones((8, 4)), "more": jnp.zeros((8, 4))}
+    return {**arrays, "zero": jnp.zeros(()), "one": jnp.ones(()), "none": jnp.zeros(())}
+
+
+@pytest.mark.parametrize(("c", "storage"), MATRIX)
+def test_fresh_state_shares_no_buffer(c: Case, storage: str):
+    p = tree()
+    for make in (c.build(storage=storage, **EVERYTHING).init, jax.jit(c.build(storage=storage).init)):
+        where = pointers((p, make(p)))
+        twice = [(a, b) for a, b in combinations(where, 2) if where[a] == where[b]]
+        assert not twice, f"these leaves share a buffer: {twice}"
+
+
+@pytest.mark.parametrize(("c", "storage"), MATRIX)
+def test_donated_step_runs_and_aliases(c: Case, storage: str):
+    """Parameters and state are donated from the first step on, and every byte of them is reused."""
+    opt = c.build(0.1, storage=storage)
+    p = tree()
+    state, gs = opt.init(p), jax.tree.map(jnp.ones_like, p)
+    step = jax.jit(lambda g, s, x: opt.step(g, s, x)[::-1], donate_argnums=(1, 2))
+    size = sum(x.nbytes for x in jax.tree.leaves((p, state)))
+    memory = step.lower(gs, state, p).compile().memory_analysis()
+    for _ in range(3):
+        old = jax.tree.leaves((p, state.step, state.slots))
+        state, p = step(gs, state, p)
+        assert all(x.is_deleted() for x in old), "a donated buffer was not used"
+    # the learning rate of the step before, kept in the metrics, is an input that nothing reads
+    assert size - 8 <= memory.alias_size_in_bytes <= size
+
+
+@pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
+def test_init_is_the_same_everywhere(c: Case):
+    """init under jit, of tracers, under eval_shape and of ShapeDtypeStructs."""
+    p = params()
+    opt = c.build(**EVERYTHING)
+    plain = opt.init(p)
+    assert_identical(jax.jit(opt.init)(p), plain)
+    assert avals(jax.eval_shape(opt.init, p)) == avals(plain)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), p)
+    assert avals(opt.init(shapes)) == avals(plain)
+    assert jax.tree.structure(opt.init(shapes)) == jax.tree.structure(plain)
+    assert all(m == 0 for m in jax.tree.leaves(plain.metrics))
+    assert int(plain.step) == 0
+    assert plain.control == ()
+
+
+@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+def test_state_of_the_init_under_jit_is_usable(c: Case):
+    """One program for init and one for the step; neither leaves a constant in the other."""
+    opt, p = c.build(), params()
+    state = jax.jit(opt.init)(p)
+    again = opt.init(p)
+    g = at(grads(steps=1), 0)
+    assert_identical(opt.step(g, state, p), opt.step(g, again, p))
+
+
+def test_init_does_not_read_values():
+    """A parameter that is NaN or huge has an ordinary fresh state."""
+    state = adaptx.adam().init({"a": jnp.full(3, jnp.nan), "b": jnp.full(3, jnp.inf)})
+    assert all(bool(jnp.all(x == 0)) for x in jax.tree.leaves(state))
+    jitted = jax.jit(adaptx.adam().init)({"a": jnp.full(3, jnp.nan), "b": jnp.full(3, jnp.inf)})
+    assert_identical(jitted, state)

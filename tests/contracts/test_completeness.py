@@ -1,0 +1,72 @@
+"""Nothing enters a registry without what the matrix needs: an oracle, a constructor, a reference."""
+
+import dataclasses
+import inspect
+
+import pytest
+
+import adaptx
+import oracles
+from adaptx import optimizers, rules
+from adaptx.base import Rule
+from cases import CASES, NAMES, VARIANTS
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_has_an_oracle(name: str):
+    assert name in oracles.ORACLES, f"tests/oracles has no oracle of {name!r}: write it, in float64 NumPy"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_has_a_constructor_of_its_name(name: str):
+    assert name in optimizers.ALL, f"adaptx.optimizers.ALL has no constructor {name!r}: every rule needs one"
+    assert getattr(adaptx, name) is optimizers.ALL[name]
+    assert isinstance(optimizers.ALL[name](), adaptx.Optimizer)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_learning_rate_comes_first(name: str):
+    assert next(iter(inspect.signature(optimizers.ALL[name]).parameters)) == "learning_rate"
+
+
+@pytest.mark.parametrize("name", rules.ALL)
+def test_rule_says_where_it_is_from(name: str):
+    rule = rules.ALL[name]
+    text = inspect.getmodule(rule).__doc__ or ""
+    assert issubclass(rule, Rule)
+    assert rule.reference
+    assert "Departs from" in text, "a rule file says where it departs from its paper"
+    assert "p ← p − lr·d" in text, "a rule file says what the engine does with d"
+
+
+@pytest.mark.parametrize("name", rules.ALL)
+def test_slots_are_declared(name: str):
+    rule = rules.ALL[name]()
+    assert set(rule.slot_kinds()) == set(rule.Slots._fields) - set(rule.unused())
+    for slot, signed in rule.slot_kinds().items():
+        note = str(rule.Slots.__annotations__[slot])
+        assert "takes both signs" in note or "never negative" in note, f"slot {slot} says neither Signed nor Unsigned"
+        assert signed == ("takes both signs" in note)
+
+
+def test_every_slot_of_every_rule_is_used_by_some_case():
+    used = {(type(c.build().rule).__name__, slot) for c in CASES for slot in c.build().rule.slot_kinds()}
+    for rule in rules.ALL.values():
+        for slot in rule.Slots._fields:
+            assert (rule.__name__, slot) in used, f"no case in cases.py turns on slot {slot} of {rule.__name__}"
+
+
+def test_every_flag_of_every_rule_is_switched_by_some_case():
+    seen: dict[tuple[str, str], set] = {}
+    for c in CASES:
+        rule = c.build().rule
+        for f in dataclasses.fields(rule):
+            if f.metadata.get("static"):
+                seen.setdefault((type(rule).__name__, f.name), set()).add(getattr(rule, f.name))
+    lonely = [key for key, values in seen.items() if len(values) < 2]
+    assert not lonely, f"no variant in cases.py switches {lonely}"
+
+
+def test_variants_belong_to_optimizers():
+    assert set(VARIANTS) <= set(optimizers.ALL)
+    assert len({c.name for c in CASES}) == len(CASES)

@@ -1,0 +1,151 @@
+"""Zero, huge and non-finite gradients, derivatives through a step, and facts known without an oracle."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import adaptx
+from cases import CASES, DEFAULTS, DTYPES, MATRIX, Case
+from probes import assert_close, assert_identical, flat
+
+ONCE = 1e-6  # a handful of f32 roundings
+NEITHER = {"weight_decay": 0.0}  # adamw's default would move a parameter whose gradient is zero
+
+
+def step_both(opt: adaptx.Optimizer, grads, state, params):
+    """(updates, new parameters, new state) of one step by both ways."""
+    updates, _ = opt.update(grads, state, params)
+    return updates, *opt.step(grads, state, params)
+
+
+@pytest.mark.parametrize(("c", "storage"), MATRIX)
+def test_zero_gradients_move_nothing(c: Case, storage: str):
+    """eps = 0, 1e-16 and the default: exactly 0 in every dtype, and the parameters keep their bits, for three steps."""
+    params = {k: jnp.full(3, 0.7, dtype) for k, dtype in DTYPES.items()}
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    step = jax.jit(step_both)
+    for eps in (c.eps(0.0), c.eps(1e-16), {}):
+        opt = c.build(storage=storage, **NEITHER, **eps)
+        state = opt.init(params)
+        for _ in range(3):
+            updates, fused, state = step(opt, zeros, state, params)
+            assert not np.any(flat(updates)), eps
+            assert_identical(fused, params)
+
+
+@pytest.mark.parametrize(("c", "storage"), MATRIX)
+def test_huge_gradients_stay_finite(c: Case, storage: str):
+    """6e4 in f16, whose square overflows there; 300, whose square does; and the recovery afterwards."""
+    params = {k: jnp.ones(2, dtype) for k, dtype in DTYPES.items()}
+    opt = c.build(1e-3, storage=storage)
+    step, state = jax.jit(opt.step), opt.init(params)
+    for value in (6e4, 300.0, 1.0, 0.0):
+        grads = jax.tree.map(lambda p, v=value: jnp.full_like(p, v), params)
+        fused, state = step(grads, state, params)
+        assert np.all(np.isfinite(flat((fused, state)))), value
+
+
+@pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
+def test_nan_gradients_are_not_hidden(c: Case):
+    """Without a guard a NaN reaches its own element and no other (pointwise rules), so that it can be seen."""
+    params = {"a": jnp.ones(3), "b": jnp.ones(2)}
+    grads = {"a": jnp.array([1.0, jnp.nan, 1.0]), "b": jnp.ones(2)}
+    opt = c.build()
+    fused, state = jax.jit(opt.step)(grads, opt.init(params), params)
+    assert np.isnan(fused["a"][1])
+    if opt.rule.pointwise:
+        assert np.isnan(flat(fused)).sum() == 1
+        assert all(np.isnan(flat(slot)).sum() == 1 for slot in state.slots.values())
+
+
+@pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
+def test_derivative_through_a_step_is_finite_at_zero(c: Case):
+    """d(sum of new parameters)/d(gradient, parameter, optimizer) at g = 0, where a plain root has a slope of inf."""
+
+    def last(g, p, opt):
+        state = opt.init(p)
+        for _ in range(2):
+            p, state = opt.step(g, state, p)
+        return jnp.sum(p)
+
+    slope = jax.jit(jax.grad(last, argnums=(0, 1, 2)))
+    for eps in ({}, c.eps(0.0)):
+        slopes = slope(jnp.zeros(3), jnp.ones(3), c.build(0.01, **eps))
+        assert np.all(np.isfinite(flat(slopes))), eps
+        decayed = -6.0 * 1e-2 if c.constructor == "adamw" else 0.0  # three parameters of 1, two steps, wd = 0.01
+        assert float(slopes[2].learning_rate) == pytest.approx(decayed, rel=1e-3, abs=1e-9)
+
+
+@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+def test_step_counter_saturates(c: Case):
+    x, last = jnp.ones(2), jnp.iinfo(jnp.int32).max
+    opt = c.build()
+    for start, after in ((last - 1, last), (last, last), (10**9, 10**9 + 1)):
+        state = opt.init(x)._replace(step=jnp.int32(start))
+        updates, state = opt.update(x, state, x)
+        assert int(state.step) == after
+        assert state.step.dtype == jnp.int32
+        assert np.all(np.isfinite(flat((updates, state))))
+
+
+@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+def test_step_t_uses_the_rate_of_t(c: Case):
+    """t = 0 first; what `read` returns is what was used, and the first step is linear in it."""
+    x, opt = jnp.ones(3), c.build(lambda t: 0.1 * (t + 1.0), **NEITHER)
+    once = flat(c.build(0.1, **NEITHER).update(x, opt.init(x), x)[0])
+    state = opt.init(x)
+    for t in range(3):
+        updates, state = opt.update(x, state, x)
+        assert float(adaptx.read(state, "learning_rate")) == pytest.approx(0.1 * (t + 1), rel=ONCE)
+        assert int(adaptx.read(state, "step")) == t + 1
+        if t == 0:
+            np.testing.assert_allclose(flat(updates), once, rtol=ONCE)
+
+
+@pytest.mark.parametrize("name", ["adam", "adam-amsgrad", "adamw", "adamw-amsgrad"])
+def test_first_adam_step_is_the_sign(name: str):
+    c = next(c for c in CASES if c.name == name)
+    g = jnp.array([3.0, -1e-5, 2e7, 0.0, -0.5])
+    updates, _ = c.build(0.01, **NEITHER, **c.eps(0.0)).update(g, c.build().init(g), jnp.zeros(5))
+    np.testing.assert_allclose(updates, -0.01 * np.sign(g), rtol=ONCE)
+
+
+SCALE_FREE = [c for c in CASES if c.constructor in ("adam", "adamw", "rmsprop", "adagrad") and c.takes("eps")]
+
+
+@pytest.mark.parametrize("c", [c for c in SCALE_FREE if "initial" not in c.name], ids=lambda c: c.name)
+def test_scale_invariance_without_eps(c: Case):
+    """With eps = 0 a power of two on all gradients changes nothing at all."""
+    gs, start = jnp.asarray(np.random.default_rng(3).uniform(-1, 1, (5, 8)), jnp.float32), jnp.ones(8)
+    opt = c.build(**c.eps(0.0))
+
+    def run(factor):
+        scan = lambda carry, g: (opt.step(factor * g, carry[1], carry[0]), None)  # noqa: E731
+        return jax.lax.scan(scan, (start, opt.init(start)), gs)[0][0]
+
+    run = jax.jit(run)
+    for factor in (2.0**-20, 2.0**20):
+        assert_close(run(factor), run(1.0), rtol=0)
+
+
+def test_adamw_is_decay_then_adam():
+    p, g = jnp.array([1.0, -2.0, 0.5]), jnp.array([0.1, 0.2, -3.0])
+    got, _ = adaptx.adamw(0.1, weight_decay=0.3).step(g, adaptx.adamw().init(p), p)
+    after, _ = adaptx.adam(0.1).step(g, adaptx.adam().init(p), p * (1 - 0.1 * 0.3))
+    assert_close(got, after, rtol=ONCE)
+
+
+@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+def test_the_couplings_of_weight_decay_differ(c: Case):
+    """By the table: independent differs from decoupled by the rate; l2 equals decoupled for sgd alone."""
+    p, g = jnp.array([1.0, -2.0]), jnp.array([0.3, 0.1])
+    out = {}
+    for mode in ("decoupled", "l2", "independent"):
+        opt = c.build(0.1, weight_decay=0.5, decay_mode=mode)
+        state, x = opt.init(p), p
+        for _ in range(2):
+            x, state = opt.step(g, state, x)
+        out[mode] = np.asarray(x)
+    assert not np.allclose(out["decoupled"], out["independent"], rtol=1e-3)
+    assert np.allclose(out["decoupled"], out["l2"], rtol=1e-5) == (c.constructor == "sgd")

@@ -1,0 +1,76 @@
+"""Every optimizer against its float64 oracle, at three gradient scales: float64, float32 and every storage."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cases import CASES, CORE, DEFAULTS, ENGINES, SCALES, STORAGES, Case, grads, oracle, params, run, table
+from golden import inputs
+from probes import excess
+
+F64 = 1e-12  # rounding alone, over 50 steps
+F64_ROUNDING = 1e-14  # of p ← p + u, 50 times half an ulp, rounded up
+NORM_F32 = 1e-6  # what a norm or factor kept in f32 may cost
+F32 = 3e-5  # 50 steps of about ten roundings of 6e-8, most of them random
+F32_ROUNDING = 3e-6  # 50 times half an ulp
+BF16 = 0.1  # slots with 8 bits, rounded stochastically: an error of 2⁻⁸ a step that partly averages out
+TOLERANCE = {"f32": F32, "bf16": BF16}
+RATES = inputs.learning_rates("changing", 0.01)
+# the couplings of the decay and the clipping on every optimizer at once, the rest on adam
+FIRST = ("decoupled", "l2", "independent", "clipped")
+WITH_ENGINE = [
+    pytest.param(c, e, id=f"{c.name}-{e}", marks=() if e in FIRST or c.name == "adam" else pytest.mark.slow)
+    for c in DEFAULTS
+    for e in ENGINES
+]
+
+
+def trainer(c: Case, **engine):
+    """One compilation for all scales: (params, stacked gradients, rates) -> parameters after every step."""
+    return jax.jit(lambda p, gs, rates: run(c.build(lambda t: rates[t], **engine), p, gs)[2])
+
+
+def error(c: Case, train, dtype, scale: float, rtol: float, rounding: float, **engine) -> float:
+    """Excess of one trajectory over its tolerance."""
+    history = train(params(dtype), grads(dtype, scale), jnp.asarray(RATES, dtype))
+    assert all(x.dtype == dtype for x in history.values())
+    start, want = inputs.flatten(inputs.parameters()), oracle(c, scale, RATES, **engine)
+    return excess(table(history), want, start, rtol, rounding)
+
+
+@pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
+def test_f64(c: Case, x64):
+    train = trainer(c)
+    errors = {scale: error(c, train, jnp.float64, scale, F64, F64_ROUNDING) for scale in SCALES}
+    assert max(errors.values()) <= 1, errors
+
+
+@pytest.mark.parametrize(("c", "engine"), WITH_ENGINE)
+def test_f64_with_engine_options(c: Case, engine: str, x64):
+    options = ENGINES[engine]
+    rtol = NORM_F32 if "max_norm" in options else F64
+    got = error(c, trainer(c, **options), jnp.float64, 1.0, rtol, F64_ROUNDING, **options)
+    assert got <= 1, got
+
+
+@pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
+def test_f32(c: Case):
+    train = trainer(c)
+    errors = {scale: error(c, train, jnp.float32, scale, F32, F32_ROUNDING) for scale in SCALES}
+    assert max(errors.values()) <= 1, errors
+
+
+def test_every_storage_has_a_tolerance():
+    assert set(TOLERANCE) == set(STORAGES), "name the accuracy a storage promises, with its reason"
+
+
+@pytest.mark.parametrize(("c", "storage"), [x for x in CORE if x.values[1] != "f32"])
+def test_stored(c: Case, storage: str):
+    """The distance to the oracle relative to the displacement, in the mean square over entries and steps."""
+    train = trainer(c, storage=storage)
+    start = inputs.flatten(inputs.parameters())
+    for scale in (1.0, 1e-4):
+        want = oracle(c, scale, RATES)
+        got = table(train(params(), grads(scale=scale), jnp.asarray(RATES, jnp.float32)))
+        assert np.linalg.norm(got - want) <= TOLERANCE[storage] * np.linalg.norm(want - start), scale

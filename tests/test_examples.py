@@ -1,0 +1,48 @@
+"""Every example runs as a user would run it, and every benchmark script in its quick form."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+BENCHMARKS = {"step_time.py": ["--leaves", "10", "--rows", "adam", "adamw+clip"], "sweep.py": []}
+
+
+def run(script: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    """The script in a fresh interpreter on the CPU, with this checkout's package; adaptx's warnings are errors."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-W", "error:::adaptx", str(script), *options]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=300)
+
+
+def test_there_are_examples():
+    assert {path.stem for path in EXAMPLES} >= {
+        "minimize_quadratic", "linear_regression", "two_layer_network", "by_hand", "sweep", "layerwise_rates",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example(path):
+    done = run(path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip(), "an example prints its result"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_benchmark_quick(name, tmp_path):
+    output = tmp_path / "out.json"
+    done = run(ROOT / "benchmarks" / name, "--quick", "--output", str(output), *BENCHMARKS[name])
+    assert done.returncode == 0, done.stderr
+    text = output.read_text(encoding="utf-8")
+    found = json.loads(text)
+    assert found["quick"]
+    assert found["machine"]["platform"] == "cpu"
+    assert str(ROOT) not in text, "results hold no paths"
+    for result in found.get("results", []):
+        assert result["largest_difference_from_optax"] < 1e-4  # both took the same steps; f32 over some tens of them

@@ -1,0 +1,158 @@
+"""The global norm at every scale, clipping against optax, and steps that are skipped."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import adaptx
+from adaptx.engine.sums import SMALL, global_norm
+from cases import DEFAULTS, STORAGES, Case
+from probes import assert_close, assert_identical
+
+NORM = 1e-6  # a sum of up to 10⁶ f32 squares, added in a tree
+
+
+def measured(grads, **options) -> tuple:
+    """(parameters, metrics) after one sgd step at rate 1 from zeros."""
+    zeros = jax.tree.map(jnp.zeros_like, grads)
+    opt = adaptx.sgd(1.0, telemetry=True, **options)
+    p, state = jax.jit(opt.step)(grads, opt.init(zeros), zeros)
+    return p, {k: float(v) for k, v in adaptx.metrics(state).items()}
+
+
+NORMS = {
+    "bf16_2000_ones": ([jnp.ones(1, jnp.bfloat16)] * 2000, np.sqrt(2000)),
+    "f16_of_300": ([jnp.full(16, 300, jnp.float16)], 1200.0),
+    "f16_of_6e4": ([jnp.full((4, 4), 6e4, jnp.float16)], 4 * float(np.float16(6e4))),
+    "f32_1e20": ([jnp.full(9, 1e20), jnp.full(16, 1e20)], 5e20),
+    "f32_1e-30": ([jnp.full(9, 1e-30), jnp.full(16, 1e-30)], 5e-30),
+    "f32_mixed_scales": ([jnp.full(4, 1e25), jnp.full(4, 1e-25), jnp.ones(3)], 2e25),
+    "subnormal_sum": ([jnp.full(4, 1e-20)], 2e-20),
+    "mixed_dtypes": ([jnp.full(4, 3.0, jnp.float16), jnp.full(16, 2.0, jnp.bfloat16), jnp.ones(1)], np.sqrt(101)),
+    "bf16_large_leaf": ([jnp.full(70001, 1.1015625, jnp.bfloat16)], 1.1015625 * np.sqrt(70001)),
+    "f16_small_sum": ([jnp.full(997, 0.3, jnp.float16)], float(np.float16(0.3)) * np.sqrt(997)),
+    "zeros": ([jnp.zeros(5), jnp.zeros(())], 0.0),
+    "empty": ([jnp.zeros((0, 2))], 0.0),
+    "1600_leaves": ([jnp.full(1, (-1.0) ** i * i) for i in range(1600)], np.sqrt(np.sum(np.arange(1600.0) ** 2))),
+}
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_global_norm(name: str):
+    arrays, want = NORMS[name]
+    got = jax.jit(global_norm)(arrays)
+    assert got.dtype == jnp.float32
+    assert float(got) == pytest.approx(want, rel=NORM)
+
+
+@pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
+def test_norm_of_what_is_not_finite(bad: float):
+    for arrays in ([jnp.ones(3), jnp.array([1.0, bad])], [jnp.array(bad)], [jnp.ones(SMALL), jnp.full(SMALL, bad)]):
+        assert not np.isfinite(global_norm(arrays))
+
+
+def test_norms_of_the_metrics():
+    grads = {"a": jnp.full(4, 3.0), "b": jnp.full((2, 2), -4.0)}
+    _, got = measured(grads)
+    assert got["grad_norm"] == pytest.approx(10.0, rel=NORM)
+    assert got["update_norm"] == pytest.approx(10.0, rel=NORM)
+    assert got["param_norm"] == pytest.approx(10.0, rel=NORM)
+    assert got["learning_rate"] == 1.0
+    _, clipped = measured(grads, max_norm=5.0)
+    assert clipped["grad_norm"] == pytest.approx(10.0, rel=NORM), "the norm is that before clipping"
+    assert clipped["update_norm"] == pytest.approx(5.0, rel=NORM)
+
+
+@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+def test_metrics_of_update_and_step_agree(c: Case):
+    """update_norm is of the update, param_norm of the parameters after step, and of those given to update."""
+    p, g = {"a": jnp.full(3, 2.0)}, {"a": jnp.array([1.0, -2.0, 0.5])}
+    opt = c.build(0.1, telemetry=("update_norm", "param_norm"))
+    updates, by_update = opt.update(g, opt.init(p), p)
+    fused, by_step = opt.step(g, opt.init(p), p)
+    want = float(jnp.linalg.norm(updates["a"]))
+    assert set(by_step.metrics) == {"learning_rate", "update_norm", "param_norm"}
+    assert float(by_update.metrics["update_norm"]) == pytest.approx(want, rel=NORM)
+    assert float(by_step.metrics["update_norm"]) == pytest.approx(want, rel=1e-5)
+    assert float(by_update.metrics["param_norm"]) == pytest.approx(float(jnp.linalg.norm(p["a"])), rel=NORM)
+    assert float(by_step.metrics["param_norm"]) == pytest.approx(float(jnp.linalg.norm(fused["a"])), rel=NORM)
+
+
+@pytest.mark.parametrize("bound", [0.5, 9.99, 10.0, 10.01, 1e3])
+def test_clipping_is_optax(bound: float):
+    grads = {"a": jnp.full(4, 3.0), "b": jnp.full((2, 2), -4.0)}
+    clip = optax.clip_by_global_norm(bound)
+    want, _ = clip.update(grads, clip.init(grads))
+    got, _ = measured(grads, max_norm=bound)
+    assert_close(jax.tree.map(jnp.negative, got), want, rtol=NORM)
+
+
+@pytest.mark.parametrize("name", [name for name, (arrays, _) in NORMS.items() if len(arrays) < 100])
+def test_clipping_at_every_scale(name: str):
+    """After clipping to a quarter of the norm, that is the norm; zero gradients stay zero."""
+    arrays, want = NORMS[name]
+    got, _ = measured([a.astype(jnp.float32) for a in arrays], max_norm=want / 4 or 1.0)
+    assert float(global_norm(got)) == pytest.approx(want / 4, rel=1e-5)
+
+
+@pytest.mark.parametrize("value", [300.0, 6e4])
+def test_clipping_f16(value: float):
+    """The gradients of 300 in f16 whose squares overflow there: clipped, not zeroed."""
+    p, got = measured({"a": jnp.full(16, value, jnp.float16)}, max_norm=1.0)
+    np.testing.assert_allclose(np.asarray(p["a"], np.float32), -0.25, rtol=1e-3)
+    assert got["grad_norm"] == pytest.approx(4 * float(np.float16(value)), rel=NORM)
+
+
+def test_the_norm_is_taken_once():
+    """Clipping, guard and telemetry share one norm: no more square roots in the program than with clipping alone."""
+    x = {"a": jnp.ones(8)}
+
+    def roots(**options) -> int:
+        opt = adaptx.sgd(0.1, **options)
+        return str(jax.make_jaxpr(opt.step)(x, opt.init(x), x)).count(" sqrt ")
+
+    assert roots() == 0
+    assert roots(max_norm=1.0) == roots(max_norm=1.0, skip_nonfinite=True, telemetry=("grad_norm",)) > 0
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+def test_skipped_steps_are_atomic_and_counted(c: Case, storage: str):
+    """A step with a NaN or inf anywhere leaves parameters, slots and clock as they were, to the bit."""
+    p = {"a": jnp.array([1.0, -2.0]), "b": jnp.ones((), jnp.bfloat16)}
+    good = {"a": jnp.array([0.5, 0.25]), "b": jnp.ones((), jnp.bfloat16)}
+    opt = c.build(0.1, skip_nonfinite=True, weight_decay=0.1, storage=storage)
+    step, update = jax.jit(opt.step), jax.jit(opt.update)
+    x, state = step(good, opt.init(p), p)
+    total = 0
+    for bads in ([jnp.nan], [jnp.inf, -jnp.inf, jnp.nan]):
+        for streak, bad in enumerate(bads, start=1):
+            total += 1
+            broken = {"a": jnp.array([0.5, bad]), "b": good["b"]}
+            updates, _ = update(broken, state, x)
+            after, skipped = step(broken, state, x)
+            assert_identical(after, x)
+            assert_identical((skipped.slots, skipped.step), (state.slots, state.step))
+            assert not np.any(np.asarray(updates["a"]))
+            assert float(updates["b"]) == 0
+            assert float(skipped.metrics["skipped"]) == total
+            assert float(skipped.metrics["skipped_in_a_row"]) == streak
+            state = skipped
+        x, state = step(good, state, x)
+        assert float(state.metrics["skipped"]) == total
+        assert float(state.metrics["skipped_in_a_row"]) == 0
+    clean, reference = step(good, opt.init(p), p)
+    for _ in range(2):
+        clean, reference = step(good, reference, clean)
+    assert_identical((x, state.slots, state.step), (clean, reference.slots, reference.step))
+
+
+def test_skipping_under_vmap_is_per_member():
+    opt = adaptx.adam(0.1, skip_nonfinite=True)
+    p, g = jnp.ones((2, 3)), jnp.array([[1.0, 2.0, 3.0], [1.0, jnp.nan, 3.0]])
+    x, state = jax.vmap(lambda p, g: opt.step(g, opt.init(p), p))(p, g)
+    np.testing.assert_array_equal(state.step, [1, 0])
+    np.testing.assert_array_equal(x[1], p[1])
+    assert np.all(np.asarray(x[0]) < 1)
