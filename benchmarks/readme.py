@@ -1,0 +1,87 @@
+"""Writes the measured tables of the README from benchmarks/results/*.json, so that no number is typed in.
+
+    python benchmarks/readme.py            # rewrites README.md between its <!-- table: name --> marks
+    python benchmarks/readme.py --check    # exit status 1 where the README differs from the results
+"""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+
+def markdown(header: list[str], rows: list[list[Any]]) -> str:
+    """A markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def machine(result: dict[str, Any]) -> str:
+    """The line that says where the numbers below were measured."""
+    m = result["machine"]
+    return f"Measured with jax {m['jax']} on {m['device']} ({m['cores']} cores)."
+
+
+def step_time(result: dict[str, Any]) -> str:
+    """Step time, compile time, temporaries and bytes against optax and torch."""
+    header = ["tree", "optimizer", "step ÷ optax", "step ÷ torch fused", "trace + compile ÷ optax",
+              "temporaries % (optax)", "B accessed per parameter (optax)", "floor"]  # fmt: skip
+    rows = []
+    for r in result["results"]:
+        mine, theirs = r["programs"]["adaptx"], r["programs"]["optax"]
+        torch = r["step_ratio"].get("torch")
+        rows.append([
+            r["tree"], r["row"], f"{r['step_ratio']['optax']:.2f}", "-" if torch is None else f"{torch:.2f}",
+            f"{r['trace_and_compile_ratio']:.2f}",
+            f"{100 * mine['temporary_share_of_params']:.1f} ({100 * theirs['temporary_share_of_params']:.1f})",
+            f"{mine['bytes_accessed_per_parameter']:.1f} ({theirs['bytes_accessed_per_parameter']:.1f})",
+            r["floor_bytes_per_parameter"],
+        ])  # fmt: skip
+    return f"{machine(result)}\n\n{markdown(header, rows)}"
+
+
+def sweep(result: dict[str, Any]) -> str:
+    """64 learning rates, end to end."""
+    rows = [
+        [name, f"{way['seconds']:.1f}", f"{way['ratio_to_adaptx']:.1f}", f"{way['median_loss_difference']:.1e}"]
+        for name, way in result["ways"].items()
+    ]
+    header = [f"{result['rates']} rates × {result['steps']} steps", "seconds", "× adaptx", "median difference of the loss"]
+    return f"{machine(result)}\n\n{markdown(header, rows)}"
+
+
+TABLES = {"step_time": step_time, "sweep": sweep}
+
+
+def filled(text: str) -> str:
+    """The README with every table made again."""
+    for name, make in TABLES.items():
+        path = RESULTS / f"{name}.json"
+        if not path.exists():
+            continue
+        table = make(json.loads(path.read_text()))
+        pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end of table -->)"
+        text = re.sub(pattern, lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
+    return text
+
+
+def main() -> None:
+    """Rewrites or checks the README."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--check", action="store_true", help="change nothing, fail where something would change")
+    check = parser.parse_args().check
+    path = ROOT / "README.md"
+    old = path.read_text("utf-8")
+    new = filled(old)
+    if check and new != old:
+        sys.exit("README.md differs from benchmarks/results; run python benchmarks/readme.py.")
+    path.write_text(new, "utf-8")
+
+
+if __name__ == "__main__":
+    main()
