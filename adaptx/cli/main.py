@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from . import data, race, report, table
+from . import data, plan, race, report, show, table
 from .contestants import CLASSICAL, CONTROLLED, Contestant, choose
 from .errors import InputError
 from .options import DEFAULT, QUICK, settings
@@ -18,6 +18,8 @@ from .summary import summarize
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
+app.command("plan")(plan.command)
+app.command("show")(show.command)
 # the parent of all errors in the use of options, which typer does not export under a name of its own
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 

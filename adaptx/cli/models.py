@@ -1,0 +1,156 @@
+"""The model of `adaptx plan`: a tree of shapes from an example's name, the headers of an .npz file, or a function."""
+
+import importlib
+import sys
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import PyTree
+
+from ..engine.tree import Leaves, dtype_of, is_none, is_trained, take_apart
+from .errors import InputError
+from .shapes import EXAMPLES
+from .text import cause, meant
+
+DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
+
+
+def model(source: str, dtype: str | None) -> Leaves:
+    """The leaves of a model, each a ShapeDtypeStruct, None where a leaf holds no numbers.
+
+    Args:
+        source: a name among EXAMPLES, the path of an .npz file, or "module:function".
+        dtype: "f32", "bf16" or "f16" for all leaves that are trained; None for their own.
+    Raises:
+        InputError: no such model, a file or function that gives none, or a tree without a floating array.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError(f"--dtype {dtype}: there is no such dtype{meant(dtype, DTYPES)}; choose {', '.join(DTYPES)}.")
+    if source in EXAMPLES:
+        tree: PyTree = EXAMPLES[source]()
+    elif source.lower().endswith(".npz"):
+        tree = _headers(Path(source))
+    elif ":" in source:
+        tree = _called(source)
+    else:
+        raise InputError(
+            f"{source}: there is no such model{meant(source, EXAMPLES)}; expected one of {', '.join(EXAMPLES)}, an .npz "
+            "file, or module:function."
+        )
+    tree = jax.tree.map(lambda x: _shape(x, dtype), tree, is_leaf=is_none)
+    try:
+        leaves = take_apart(tree)
+    except TypeError as error:
+        raise InputError(f"{source}: {error}") from error
+    if not leaves.trained:
+        raise InputError(f"{source}: the tree holds no floating array among {len(leaves.all)} leaves; give parameters.")
+    if not any(np.prod(p.shape) for p in leaves.arrays):
+        raise InputError(f"{source}: every array is empty; give parameters with at least one element.")
+    return leaves
+
+
+def _shape(leaf: Any, dtype: str | None) -> Any:
+    own = dtype_of(leaf)
+    if own is None:
+        return None
+    return jax.ShapeDtypeStruct(np.shape(leaf), DTYPES[dtype] if dtype is not None and is_trained(leaf) else own)
+
+
+def _headers(path: Path) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes in an .npz file, from the headers of its arrays alone."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; check the path (the current folder is {Path.cwd()}).")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.endswith(".npy")]
+            return {name.removesuffix(".npy"): _header(archive, name) for name in names}
+    except OSError as error:
+        raise InputError(f"{path}: the file cannot be read ({error.strerror or error}).") from error
+    except (zipfile.BadZipFile, ValueError, EOFError, RuntimeError, NotImplementedError) as error:
+        remedy = "write one with numpy.savez(file, **arrays)"
+        raise InputError(f"{path}: not an .npz archive of plain arrays ({cause(error)}); {remedy}.") from error
+
+
+def _header(archive: zipfile.ZipFile, name: str) -> jax.ShapeDtypeStruct:
+    with archive.open(name) as file:
+        version = np.lib.format.read_magic(file)
+        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in read:
+            raise ValueError(f"array {name.removesuffix('.npy')!r} has format version {version}")
+        shape, _, dtype = read[version](file)
+    if dtype.kind not in "buifc":
+        raise ValueError(
+            f"array {name.removesuffix('.npy')!r} is {dtype}, which is no number; numpy keeps bfloat16 so: save it as "
+            "float32 and plan with --dtype bf16"
+        )
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def _called(source: str) -> PyTree:
+    """What a function of no arguments returns, shapes in place of arrays."""
+    name, _, path = source.partition(":")
+    with _current_folder_importable():
+        function = _imported(source, name, path)
+        try:
+            return _abstract(function)
+        except jax.errors.JAXTypeError:
+            pass  # it looks at values of arrays, so it has to be run
+        except Exception as error:
+            raise InputError(_raised(source, error)) from error
+        try:
+            return function()
+        except Exception as error:
+            raise InputError(_raised(source, error)) from error
+
+
+def _raised(source: str, error: Exception) -> str:
+    return f"{source} raised {cause(error)}; expected a function without arguments that returns a parameter tree."
+
+
+def _imported(source: str, name: str, path: str) -> Callable[[], PyTree]:
+    try:
+        found: Any = importlib.import_module(name) if name else None
+    except (Exception, SystemExit) as error:
+        where = f"looked in {Path.cwd()} and the installed packages"
+        raise InputError(f"{source}: the module {name!r} cannot be imported ({cause(error)}); {where}.") from error
+    for part in path.split("."):
+        if not hasattr(found, part):
+            public = [x for x in vars(found) if not x.startswith("_")] if hasattr(found, "__dict__") else []
+            raise InputError(
+                f"{source}: there is no {part!r} in {name or 'a module without a name'}{meant(part, public)}; expected "
+                "module:function."
+            )
+        found = getattr(found, part)
+    if not callable(found):
+        raise InputError(f"{source}: expected a function, got {type(found).__name__}; wrap it in one.")
+    return found
+
+
+def _abstract(function: Callable[[], PyTree]) -> PyTree:
+    """The tree of function() with tracing in place of computing; what is not a traced array comes as it is."""
+    held: list[tuple[list[Any], Any]] = []
+
+    def arrays() -> list[Any]:
+        leaves, treedef = jax.tree.flatten(function(), is_leaf=is_none)
+        held.append(([None if isinstance(x, jax.Array) else x for x in leaves], treedef))
+        return [x if isinstance(x, jax.Array) else None for x in leaves]
+
+    traced = jax.eval_shape(arrays)
+    others, treedef = held[-1]
+    return treedef.unflatten([b if a is None else a for a, b in zip(traced, others, strict=True)])
+
+
+@contextmanager
+def _current_folder_importable() -> Iterator[None]:
+    folder = str(Path.cwd())
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)

@@ -1,0 +1,93 @@
+"""The sentences under the tables of `adaptx plan`, and the same as data."""
+
+from typing import Any
+
+from adaptx.engine.optimizer import Optimizer
+
+from .budget import SHARDING, Budget, Leaf
+from .text import size
+
+
+def stored(leaf: Leaf) -> str:
+    """How the slots of a leaf are stored, why not narrowly, and where it is split."""
+    kinds = list(dict.fromkeys(leaf.cost.storage.values()))
+    pairs = ", ".join(f"{name} {kind}" for name, kind in leaf.cost.storage.items())
+    words = (kinds[0] if len(kinds) == 1 else pairs) if kinds else "no slots"
+    return words + (f": {leaf.why}" if leaf.why and kinds else "")
+
+
+def notes(opt: Optimizer, plan: Budget, bandwidth: float | None) -> list[str]:
+    """The floor of a step, and what the numbers mean."""
+    where = f" on each of {plan.shards} devices" if plan.shards > 1 else ""
+    lines = [
+        f"One step moves at least {size(plan.traffic)}{where}: parameters and state read and written, gradients read "
+        f"({plan.whole_traffic / plan.elements:.2f} B per parameter"
+        + (f"; {size(plan.whole_traffic)} with nothing split or replicated)." if where else ").")
+    ]
+    if bandwidth is not None:
+        lines.append(f"At {bandwidth:g} GB/s that takes at least {seconds(plan.traffic / bandwidth / 1e9)}.")
+    return [
+        *lines,
+        *_caveats(opt, plan),
+        "Gradients have the parameters' dtype. Activations are not counted. 1 GB is 10⁹ bytes.",
+    ]
+
+
+def _caveats(opt: Optimizer, plan: Budget) -> list[str]:
+    lines = []
+    if plan.shards > 1:
+        whole = [leaf for leaf in plan.leaves if leaf.split is None]
+        lines.append(f"Devices: {SHARDING} ({len(whole)} of {len(plan.leaves)} leaves).")
+    excluded: dict[str, int] = {}
+    for leaf in plan.leaves:
+        if leaf.why:
+            excluded[leaf.why] = excluded.get(leaf.why, 0) + 1
+    why = "; ".join(f"{count} ({reason})" for reason, count in excluded.items())
+    if why:
+        lines.append(f"Leaves whose slots stay f32: {why}, of {len(plan.leaves)}.")
+    if any(
+        leaf.cost.storage.get(name, "f32") not in ("f32", "f64") for leaf in plan.leaves for name in leaf.cost.storage
+    ):
+        lines.append("Two narrow slots share words: their bytes stand under the first.")
+    if opt.options.storage != "f32" and not opt.rule.slot_kinds():
+        lines.append(f"{type(opt.rule).__name__.lower()} keeps no slots, so that the storage changes nothing.")
+    if opt.options.rounding != "nearest" and all(leaf.cost.dtype in ("float32", "float64") for leaf in plan.leaves):
+        lines.append(f"No parameter is narrower than f32, so that rounding={opt.options.rounding} changes nothing.")
+    if plan.untrained:
+        lines.append(f"{plan.untrained} leaves are not trained (not floating) and not counted.")
+    return lines
+
+
+def seconds(time: float) -> str:
+    """A time in s, ms or µs."""
+    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
+        if time >= scale:
+            return f"{time / scale:.3g} {unit}"
+    return f"{time / 1e-6:.3g} µs"
+
+
+def as_json(source: str, opt: Optimizer, plan: Budget, bandwidth: float | None) -> dict[str, Any]:
+    """Everything, in bytes and seconds."""
+    return {
+        "model": source,
+        "optimizer": repr(opt),
+        "parameters": plan.elements,
+        "devices": plan.shards,
+        "sharding": SHARDING if plan.shards > 1 else None,
+        "parts": {part.name: {"kind": part.kind, "bytes": part.size, "device": part.local} for part in plan.parts},
+        "step": {
+            "bytes": plan.whole_traffic,
+            "bytes_per_parameter": plan.whole_traffic / plan.elements,
+            "device": plan.traffic,
+            "seconds": None if bandwidth is None else plan.traffic / bandwidth / 1e9,
+        },
+        "leaves": [
+            {
+                "path": leaf.cost.path, "shape": list(leaf.cost.shape), "dtype": leaf.cost.dtype,
+                "parameter": leaf.cost.parameter, "gradient": leaf.cost.gradient, "state": leaf.cost.state,
+                "storage": leaf.cost.storage, "excluded": leaf.why or None, "split_axis": leaf.split,
+                "device": leaf.local,
+            }
+            for leaf in plan.leaves
+        ],
+    }  # fmt: skip

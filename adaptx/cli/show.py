@@ -1,0 +1,82 @@
+"""`adaptx show`: the card of an optimizer, a controller, a schedule or a wrapper, or a list of them all."""
+
+from typing import Annotated
+
+import typer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from adaptx.engine.storage import NAMES
+
+from .cards import Card, Slot, card, registry
+from .text import console
+
+
+def command(
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="What to show; without it, a list of all.")] = None,
+) -> None:
+    """What does it compute, keep and need?
+
+    Prints the equations with their reference, the slots with their bytes, the hyperparameters and the metrics.
+    """
+    out = console()
+    if name is None:
+        _list(out)
+        return
+    one = card(name)
+    _say(out, f"{one.name}, {'an' if one.kind[0] in 'aeiou' else 'a'} {one.kind}", "bold")
+    _say(out, f"{one.call}\n", "dim")
+    for text in one.texts:
+        _say(out, f"{text}\n")
+    if one.slots:
+        out.print(_slots(one))
+    for what, fields in one.fields:
+        if fields:
+            table = _table(f"Hyperparameters of the {what}", "name", "default", "range and unit")
+            for field in fields:
+                table.add_row(*map(Text, field))
+            out.print(table)
+    width = max((len(key) for key, _ in one.facts), default=0)
+    for key, value in one.facts:
+        _say(out, f"{key:<{width}}  {value}")
+
+
+def _list(out: Console) -> None:
+    cards = [card(name) for name in registry()]
+    width = max(len(one.name) for one in cards)
+    for kind in dict.fromkeys(one.kind for one in cards):
+        _say(out, f"{kind.capitalize()}s", "bold")
+        for one in cards:
+            if one.kind == kind:
+                _say(out, f"  {one.name:<{width}}  {one.line}")
+    _say(out, "Equations and hyperparameters of one: adaptx show NAME", "dim")
+
+
+def _slots(one: Card) -> Table:
+    """Slots of a rule with bytes in each storage, or marks of a controller."""
+    if one.kind == "controller":
+        table = _table("Marks, arrays like the parameters", "mark", "B/param")
+        for mark in one.slots:
+            table.add_row(Text(mark.name), Text(f"{mark.bytes[0]:.4g}"))
+        return table
+    table = _table("Slots, in bytes per parameter by storage", "slot", "sign", *NAMES, "meaning")
+    used = [slot for slot in one.slots if slot.used]
+    total = tuple(sum(slot.bytes[i] for slot in used) for i in range(len(NAMES)))
+    rows = [*one.slots, *([Slot("together", "", total, "")] if len(used) > 1 else [])]
+    for slot in rows:
+        cells = slot.name, slot.sign, *(f"{count:.4g}" for count in slot.bytes), slot.meaning
+        table.add_row(*map(Text, cells[:-1]), Text(slot.meaning + ("" if slot.used else "; not by default")))
+    return table
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
+    for column in columns:
+        table.add_column(column, justify="right" if column in (*NAMES, "B/param") else "left", overflow="fold")
+    return table
+
+
+def _say(out: Console, text: str, style: str = "") -> None:
+    out.print(Text(text, style=style), soft_wrap=True)
