@@ -71,7 +71,7 @@ def _root_jvp(primals, tangents):
 @jax.custom_jvp
 def divide(x, y):
     """x / y with x / 0 = 0: a coordinate that never had a gradient has no direction."""
-    return jnp.where(y == 0, 0.0, x / y)
+    return jnp.where(y == 0, 0.0, jnp.divide(x, y))
 
 
 @divide.defjvp

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from golden import controller_rows as rows
 
 import adaptx
 from adaptx import controllers, optimizers, rules
+from golden import controller_rows as rows
 
 LEAF_RATES = ("ldog", "trust_ratio")  # default instances whose rate is one per leaf
 

@@ -4,12 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from controllers_cases import PAIRS, closed_loop, data, over
-from golden import controller_rows as rows
-from probes import Traced, assert_close, assert_identical, avals, pointers
 
 import adaptx
 from adaptx import controllers
+from controllers_cases import PAIRS, closed_loop, data, over
+from golden import controller_rows as rows
+from probes import Traced, assert_close, assert_identical, avals, pointers
 
 ORDER = 2e-6  # relative to an entry: a few f32 roundings, for programs that differ in how XLA fuses them
 SHOWN = 5e-7  # relative: metrics are f32, and a rate is read off a difference of parameters

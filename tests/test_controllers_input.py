@@ -84,7 +84,7 @@ NEEDS_LOSS = {name for name, make in c.ALL.items() if "value" in make(0.1).requi
 
 
 def test_who_needs_the_loss():
-    assert NEEDS_LOSS == {"plateau", "shield", "polyak", "l4", "momo", "bandit"}
+    assert {"plateau", "shield", "polyak", "l4", "momo", "bandit"} == NEEDS_LOSS
     assert adaptx.sgd(c.dog()).requires == adaptx.sgd(0.1).requires == frozenset()
     assert adaptx.sgd(c.product(0.5, c.momo())).requires == frozenset({"value"})
 

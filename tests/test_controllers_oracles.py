@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from controllers_cases import closed_loop, deviation, kept
-from golden import controller_rows as rows
-from oracles import betting, distance, feedback, momentum_model
-from oracles.controllers import base
 
 import adaptx
 from adaptx import controllers as c
 from adaptx import optimizers, rules
+from controllers_cases import closed_loop, deviation, kept
+from golden import controller_rows as rows
+from oracles import betting, distance, feedback, momentum_model
+from oracles.controllers import base
 
 # relative to the largest entry, after up to 200 steps of a closed loop that amplifies roundings of 1e-16 up to 100-fold
 SAME = 1e-10

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from golden import compare, inputs
-from golden.rows import ROWS, Row
 
 import adaptx
+from golden import compare, inputs
+from golden.rows import ROWS, Row
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from golden.controller_rows import LONG, ROWS, SHORT, START, X, Y, load, saved
-from oracles import iterates
 
 import adaptx
+from golden.controller_rows import LONG, ROWS, SHORT, START, X, Y, load, saved
+from oracles import iterates
 
 GOLDEN = 1e-6  # f32 scalars (rates, weights) beside f64 parameters, over 100 closed-loop steps
 FREE = [row for row in ROWS if row.method == "schedule_free"]

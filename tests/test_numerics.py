@@ -10,12 +10,19 @@ import pytest
 import adaptx
 import oracles
 from adaptx import numerics
-from adaptx.base import Decay, decay
-from adaptx.engine.storage import counter_bits, round_to_bf16
+from adaptx.engine.rounding import stochastic
+from adaptx.numerics import counter_bits
+from adaptx.values import Decay, decay
 
 CORRECTION = 3e-7  # relative, in f32: what the library promises
 DECAYS = [0.0, 0.1, 0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999]
 STEPS = np.unique(np.concatenate([np.arange(1, 200), np.geomspace(200, 10**6, 400).astype(np.int64)]))
+
+
+def round_to_bf16(x, bits):
+    """Stochastic rounding to bfloat16, as parameters are rounded."""
+    return stochastic(x, jnp.bfloat16, bits)
+
 
 
 @pytest.mark.parametrize("b", DECAYS)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from golden import compare, inputs
 from golden.rows import EXACT, ROWS, Row
 from oracles import ORACLES, bias_correction, ema, trajectory

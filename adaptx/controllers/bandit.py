@@ -1,14 +1,18 @@
 """A discounted bandit over relative changes of the rate.
 
     every `period` steps, of which the loss was ℓ̄ on average and ℓ̄₋ in the period before, arm a having been pulled:
-    δ = log ℓ̄₋ − log ℓ̄,  R = clip((δ − δ̄) / scale, ±1): better or worse than the usual drop δ̄, a running mean;
+    δ = log ℓ̄₋ − log ℓ̄,  R = clip((δ − δ̄) / scale, ±2): better or worse than the usual drop δ̄, a running mean;
     scale is the running root mean square of δ − δ̄
-    S ← γ S for every arm,  S_a ← S_a + R / max(p_a, 1/K)
-    p = (1 − ε) softmax(κ S) + ε / K;  draw an arm;  η ← clip(η · arms[a], min_lr, max_lr)
+    S ← γ S, N ← γ N for every arm,  S_a ← S_a + R, N_a ← N_a + 1,  Q = S / (N + 1): its recent reward, shrunk to 0
+    p = (1 − ε) softmax(κ Q + θ log arms) + ε / K;  draw an arm;  η ← clip(η · arms[a], base · (min_factor, max_factor))
 
-The draw is a hash of (seed, period number): resumable, and the same under any sharding. Losses must exceed `floor`.
-The idea of rates as arms rewarded by the drop of the loss: Henry et al., "LRRL", 2024, arXiv:2410.12598; weights as in
-Exp3 with discounts (Auer, Cesa-Bianchi, Freund & Schapire, 2002). The relative arms and the defaults are ours.
+Losses of a small rate differ by noise alone, so optimism θ > 0 lets a rate rise until losses say otherwise; a rate that
+is too large says so loudly. The draw is a hash of (seed, period number): resumable, and the same under any sharding.
+Losses must exceed `floor`. Measured over 100 periods from rates of 1e-4 to 1: a bad rate is much improved in both
+directions, a good one suffers somewhat, and a network that a first rate of 1 has killed stays dead: use `shield`.
+The idea of rates as arms rewarded by the drop of the loss: Henry et al., "LRRL", 2024, arXiv:2410.12598; discounting as
+in Garivier & Moulines, "On upper-confidence bound policies for non-stationary bandit problems", 2008, arXiv:0805.3415.
+The relative arms, the reward and the defaults are ours.
 """
 
 from typing import Any
@@ -27,13 +31,14 @@ class Bandit(Controller):
 
     base: Any = 1e-3  # the rate to start from: a number ≥ 0 or a schedule, whose multiple is learned
     arms: tuple[Scalar, ...] = (0.7, 1.0, 1.4)  # > 0, at least two
-    discount: Scalar = 0.9  # γ in [0, 1)
-    sharpness: Scalar = 1.0  # κ > 0
-    explore: Scalar = 0.1  # ε in (0, 1]
+    discount: Scalar = 0.8  # γ in [0, 1)
+    sharpness: Scalar = 6.0  # κ > 0
+    explore: Scalar = 0.2  # ε in (0, 1]
+    optimism: Scalar = 0.75  # θ ≥ 0
     min_factor: Scalar = 1e-6  # > 0, least η / base
     max_factor: Scalar = 1e6  # ≥ min_factor
     floor: Scalar = 0.0  # below every loss
-    period: int = static(default=10)  # steps, ≥ 1
+    period: int = static(default=20)  # steps, ≥ 1
     seed: int = static(default=0)
     scope = "global"
     requires = frozenset({"value"})
@@ -47,6 +52,7 @@ class Bandit(Controller):
         checked(self, base=open_loop("base", self.base), arms=arms, floor=number("floor", self.floor))
         checked(self, discount=number("discount", self.discount, 0.0, 1.0, open_high=True))
         checked(self, sharpness=number("sharpness", self.sharpness, 0.0, open_low=True))
+        checked(self, optimism=number("optimism", self.optimism, 0.0))
         checked(self, explore=number("explore", self.explore, 0.0, 1.0, open_low=True))
         checked(self, min_factor=number("min_factor", self.min_factor, 0.0, open_low=True))
         checked(self, max_factor=number("max_factor", self.max_factor, 0.0, open_low=True))
@@ -56,7 +62,7 @@ class Bandit(Controller):
 
     def start(self):
         zeros = jnp.zeros(len(self.arms))
-        return {"factor": 1.0, "scores": zeros, "arm": -1.0, "chance": 1.0, "total": 0.0, "seen": 0.0,
+        return {"factor": 1.0, "rewards": zeros, "pulls": zeros, "arm": -1.0, "total": 0.0, "seen": 0.0,
                 "before": jnp.inf, "usual": 0.0, "power": 0.0, "periods": 0.0}  # fmt: skip
 
     def update(self, sums, c, k):
@@ -67,25 +73,26 @@ class Bandit(Controller):
 
     def _pull(self, c: dict, loss: jax.Array) -> dict:
         """The scalars after a period of this mean loss."""
-        count = len(self.arms)
         tiny = jnp.finfo(loss.dtype).tiny
         drop = jnp.log(jnp.maximum(c["before"] - self.floor, tiny)) - jnp.log(jnp.maximum(loss - self.floor, tiny))
         known = (c["arm"] >= 0) & jnp.isfinite(c["before"])
-        drop = jnp.where(known, drop, 0.0)
-        surprise = drop - c["usual"]
-        usual = jnp.where(known, c["usual"] + 0.1 * surprise, c["usual"])
-        power = jnp.where(known, 0.9 * c["power"] + 0.1 * surprise**2, c["power"])
-        reward = jnp.clip(surprise / jnp.maximum(jnp.sqrt(power), tiny), -1, 1)
-        pulled = (jnp.arange(count) == c["arm"]) * reward / jnp.maximum(c["chance"], 1 / count)
-        scores = self.discount * c["scores"] + jnp.where(known, pulled, 0.0)
+        surprise = jnp.where(known, drop, c["usual"]) - c["usual"]
+        square = jnp.where(c["power"] > 0, 0.9 * c["power"] + 0.1 * surprise**2, surprise**2)
+        power = jnp.where(known, square, c["power"])
+        reward = jnp.clip(surprise / jnp.maximum(jnp.sqrt(power), tiny), -2, 2)
+        pulled = known & (jnp.arange(len(self.arms)) == c["arm"])
+        rewards = self.discount * c["rewards"] + pulled * reward
+        pulls = self.discount * c["pulls"] + pulled
 
-        chances = (1 - self.explore) * jax.nn.softmax(self.sharpness * scores) + self.explore / count
-        dice = counter_uniform(self.seed, c["periods"])
-        arm = jnp.minimum(jnp.sum(jnp.cumsum(chances) <= dice), count - 1)
         arms = jnp.stack([jnp.asarray(x, loss.dtype) for x in self.arms])
+        liking = jax.nn.softmax(self.sharpness * rewards / (pulls + 1) + self.optimism * jnp.log(arms))
+        chances = (1 - self.explore) * liking + self.explore / len(self.arms)
+        dice = counter_uniform(self.seed, c["periods"])
+        arm = jnp.minimum(jnp.sum(jnp.cumsum(chances) <= dice), len(self.arms) - 1)
         factor = jnp.clip(c["factor"] * arms[arm], self.min_factor, self.max_factor)
-        return {"factor": factor, "scores": scores, "arm": arm.astype(loss.dtype), "chance": chances[arm],
-                "total": jnp.zeros_like(loss), "seen": jnp.zeros_like(loss), "before": loss, "usual": usual, "power": power,
+        zero = jnp.zeros_like(loss)
+        return {"factor": factor, "rewards": rewards, "pulls": pulls, "arm": arm.astype(loss.dtype), "total": zero,
+                "seen": zero, "before": loss, "usual": c["usual"] + 0.1 * surprise, "power": power,
                 "periods": c["periods"] + 1}  # fmt: skip
 
     def rate(self, c, k):

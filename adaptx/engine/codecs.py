@@ -6,9 +6,9 @@ the block's bound, so that consecutive codes are consecutive floats and rounding
     signed      sign, 127 levels with 2 mantissa bits        31 binades below the bound
     unsigned    255 levels with 3 mantissa bits              31 binades below the bound
 
-Code 0 stands for 0 and nothing else. What lies below the smallest level is rounded to it or to 0 if signed, so that it
-stays unbiased; if unsigned it is raised to it, because a second moment rounded to 0 beside a first that is not makes a
-step of m/ε. Rounding is stochastic: nearest rounding freezes an idle second moment.
+Code 0 stands for 0 and nothing else; no level is subnormal or infinite. What lies below the smallest level is rounded
+to it or to 0 if signed, so that it stays unbiased; if unsigned it is raised to it, because a second moment rounded to 0
+beside a first that is not makes a step of m/ε. Rounding is stochastic: nearest rounding freezes an idle second moment.
 """
 
 import jax.numpy as jnp
@@ -54,10 +54,13 @@ def levels(signed: bool) -> tuple[int, int]:
 
 
 def base_of(bound: Array, signed: bool) -> UInt32[Array, "..."]:
-    """What is added to a code to give the top bits of its float: the top code is the power of two above the bound."""
+    """What is added to a code to give the top bits of its float: the top code is the power of two above the bound.
+
+    At the ends of the range the levels stop short of inf (a bound above 2¹²⁷ is clipped to that) and of subnormals.
+    """
     top, bits = levels(signed)
-    exponent = (to_word(bound) >> 23) + 1
-    return jnp.maximum((exponent << bits).astype(jnp.int32) - top, 0).astype(jnp.uint32)
+    exponent = jnp.minimum((to_word(bound) >> 23) + 1, 254)
+    return jnp.maximum((exponent << bits).astype(jnp.int32) - top, (1 << bits) - 1).astype(jnp.uint32)
 
 
 def to_code(x: Array, base: Array, dice: Array, signed: bool) -> UInt32[Array, "..."]:
@@ -74,8 +77,10 @@ def to_code(x: Array, base: Array, dice: Array, signed: bool) -> UInt32[Array, "
         level = jnp.where(jnp.abs(x) < least, up.astype(jnp.uint32), level)
     else:
         level = jnp.maximum(level, (x > 0).astype(jnp.uint32))
-    level = jnp.where(magnitude < INFINITE, level, 0)
-    return level | ((word >> 24) & jnp.uint32(0x80)) if signed else level
+    if not signed:
+        return jnp.where(magnitude < INFINITE, level, 0)
+    # 128 would be a second zero
+    return jnp.where((magnitude < INFINITE) & (level > 0), level | ((word >> 24) & jnp.uint32(0x80)), 0)
 
 
 def from_code(code: Array, base: Array, signed: bool) -> Array:
@@ -90,7 +95,7 @@ def from_code(code: Array, base: Array, signed: bool) -> Array:
 
 def view_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape blocks are taken of: trailing axes joined until the last has a block's length, or all are joined."""
-    view = list(shape)
+    view = list(shape) or [1]
     while len(view) > 1 and view[-1] < BLOCK:
         last = view.pop()
         view[-1] *= last
@@ -110,14 +115,14 @@ def blocked(x: Array) -> Array:
 
 def unblocked(x: Array, shape: tuple[int, ...]) -> Array:
     """The inverse of blocked."""
-    view = view_shape(shape)
-    return x.reshape(*view[:-1], -1)[..., : view[-1]].reshape(shape)
+    view, (block, count) = view_shape(shape), block_of(shape)
+    return x.reshape(*view[:-1], block * count)[..., : view[-1]].reshape(shape)
 
 
 def block_of(shape: tuple[int, ...]) -> tuple[int, int]:
     """(elements of a block, blocks along the last axis of the view)."""
     length = view_shape(shape)[-1]
-    block = min(BLOCK, length)
+    block = max(1, min(BLOCK, length))
     return block, -(-length // block)
 
 

@@ -1,6 +1,6 @@
 """From trees to lists and back: what an optimizer does around the compiled step."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,10 @@ from .options import decayed_leaves, excluded_leaves, scale_factors
 from .storage import Shelf, shelf, stored_type
 from .tree import Leaves, gradients
 
-if TYPE_CHECKING:
-    from .optimizer import Optimizer
+Optimizer = Any  # optimizer.Optimizer, whose file imports this one
 
 
-def fresh_state(opt: "Optimizer", leaves: Leaves) -> State:
+def fresh_state(opt: Optimizer, leaves: Leaves) -> State:
     """The state before the first step."""
     arrays = [concrete(x) for x in leaves.arrays]
     layout, shelves, _ = treatment(opt, leaves)
@@ -43,7 +42,7 @@ def fresh_state(opt: "Optimizer", leaves: Leaves) -> State:
     return State(jnp.zeros((), jnp.int32), slots, control, metrics)
 
 
-def step(opt: "Optimizer", grads: PyTree, state: State, leaves: Leaves, extra: dict, *, fused: bool):
+def step(opt: Optimizer, grads: PyTree, state: State, leaves: Leaves, extra: dict, *, fused: bool):
     """One step: (new parameters or updates of the trained leaves, new state)."""
     refuse_batch(opt)
     options = opt.options
@@ -68,7 +67,7 @@ def step(opt: "Optimizer", grads: PyTree, state: State, leaves: Leaves, extra: d
     return layout.scatter(outs), State(carry.step, slots, control, carry.metrics)
 
 
-def treatment(opt: "Optimizer", leaves: Leaves) -> tuple[Layout, tuple[Shelf, ...], tuple[bool, ...]]:
+def treatment(opt: Optimizer, leaves: Leaves) -> tuple[Layout, tuple[Shelf, ...], tuple[bool, ...]]:
     """(layout, storage per array, whether decayed per array)."""
     options, count = opt.options, len(leaves.trained)
     narrow = options.storage != "f32"
@@ -80,27 +79,27 @@ def treatment(opt: "Optimizer", leaves: Leaves) -> tuple[Layout, tuple[Shelf, ..
     return layout, shelves, tuple(layout.pick(list(decayed)))
 
 
-def kept_name(opt: "Optimizer", arrays: list[Any]) -> str | None:
+def kept_name(opt: Optimizer, arrays: list[Any]) -> str | None:
     """The slot name of what the rounding keeps, None where no parameter is narrow."""
     name = rounding.KEPT.get(opt.rounding)
     return name if any(rounding.is_narrow(jax.dtypes.canonicalize_dtype(p.dtype)) for p in arrays) else None
 
 
-def stored(opt: "Optimizer", state: Any, layout: Layout, names: tuple, kept: str | None, shelves: tuple, ps: list):
+def stored(opt: Optimizer, state: Any, layout: Layout, names: tuple, kept: str | None, shelves: tuple, ps: list):
     """(slots, kept, marks) of the state, a row per array.
 
     Raises:
         TypeError: if state is not an adaptx state.
         ValueError: if it was made for another optimizer or other parameters.
     """
-    again = "make the state with this optimizer's init on these parameters."
+    again = "make the state with this optimizer's init(params)."
     if not isinstance(state, State):
         raise TypeError(
             f"state must be the State that opt.init(params) returned, got {type(state).__name__}; pass the state this "
             "optimizer gave last."
         )
-    expected = {*names, *([kept] if kept else [])}
-    if set(state.slots) != expected:
+    expected = [*names, *([kept] if kept else [])]
+    if set(state.slots) != set(expected):
         raise ValueError(f"state has slots {sorted(state.slots)}, but this optimizer keeps {sorted(expected)}; {again}")
     if set(state.metrics) != set(opt.metric_names):
         have, want = sorted(state.metrics), sorted(opt.metric_names)
@@ -132,14 +131,15 @@ def refuse_foreign_slots(layout: Layout, slots: list, shelves: tuple[Shelf, ...]
     for k, (row, p, where) in enumerate(zip(slots, ps, shelves, strict=True)):
         expected = stored_type(where, np.shape(p), arithmetic(p))
         came = jax.tree.map(lambda x: (np.shape(x), np.dtype(x.dtype)), row)
-        if came != expected:
-            raise ValueError(
-                f"the slots of parameter '{layout.names()[k]}' are {came}, expected {expected} for this parameter and "
-                f"storage {storage!r}; make the state with this optimizer's init(params)."
-            )
+        for name in came:
+            if came[name] != expected[name]:
+                raise ValueError(
+                    f"slot '{name}' of parameter '{layout.names()[k]}' is {came[name]}, expected {expected[name]} for "
+                    f"this parameter and storage {storage!r}; make the state with this optimizer's init(params)."
+                )
 
 
-def loss_of(opt: "Optimizer", extra: dict[str, Any]) -> Array | None:
+def loss_of(opt: Optimizer, extra: dict[str, Any]) -> Array | None:
     """The loss among the extra arguments, where the controller needs it.
 
     Raises:
@@ -158,7 +158,7 @@ def loss_of(opt: "Optimizer", extra: dict[str, Any]) -> Array | None:
     return extra["value"]
 
 
-def refuse_without_params(opt: "Optimizer") -> None:
+def refuse_without_params(opt: Optimizer) -> None:
     """Raise ValueError where an update needs the parameters."""
     needs = {
         "weight_decay": opt.options.weight_decay is not None,
@@ -174,7 +174,7 @@ def refuse_without_params(opt: "Optimizer") -> None:
             )
 
 
-def refuse_batch(opt: "Optimizer") -> None:
+def refuse_batch(opt: Optimizer) -> None:
     """Raise ValueError where the optimizer is a batch of optimizers."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(opt):
         if np.ndim(leaf):
