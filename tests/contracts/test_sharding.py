@@ -17,7 +17,7 @@ FLAGS = "--xla_force_host_platform_device_count=8"
 
 
 CELLS = [f"{name}-{storage}" for storage in STORAGES for name in NAMES]
-FAST = tuple(cell for cell in CELLS if cell.endswith("-f32")) + ("adam-bf16",)
+FAST = (*(cell for cell in CELLS if cell.endswith("-f32")), "adam-bf16")
 SLOW = tuple(cell for cell in CELLS if cell not in FAST)
 
 
