@@ -109,7 +109,6 @@ class Tick:
     correction: Scalar  # the rule's bias-correction factor
     finite: Array | None = None  # whether this step's sums and loss are finite; None while measuring
     degree: int = static(default=0)  # the rule's degree
-    size: int = static(default=0)  # number of trained elements of all leaves
 
 
 class Controller(ABC):

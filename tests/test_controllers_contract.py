@@ -25,7 +25,12 @@ def mixed() -> tuple[dict, dict]:
     kinds = {name: [jnp.bfloat16 if k == "bf16" else jnp.float32 for k in pair] for name, pair in kinds.items()}
     p = {name: jnp.linspace(-1, 2, 6, dtype=pair[0]).reshape(2, 3) for name, pair in kinds.items()}
     g = {name: jnp.linspace(0.5, -1, 6, dtype=pair[1]).reshape(2, 3) for name, pair in kinds.items()}
-    return {**p, "none": None, "count": jnp.arange(3), "idle": jnp.ones(2)}, {**g, "none": None, "count": None, "idle": None}
+    return {**p, "none": None, "count": jnp.arange(3), "idle": jnp.ones(2)}, {
+        **g,
+        "none": None,
+        "count": None,
+        "idle": None,
+    }
 
 
 def narrow() -> tuple[dict, dict]:
@@ -111,7 +116,9 @@ def test_a_batch_of_rates_equals_single_runs(controller: str):
         return p, used
 
     def make(rate):
-        uses_it = jax.tree.leaves(controllers.ALL[controller](0.5)) != jax.tree.leaves(controllers.ALL[controller](0.25))
+        uses_it = jax.tree.leaves(controllers.ALL[controller](0.5)) != jax.tree.leaves(
+            controllers.ALL[controller](0.25)
+        )
         return adaptx.adam(controllers.ALL[controller](rate) if uses_it else controllers.ALL[controller](0.01) * rate)
 
     many = jax.jit(jax.vmap(train))(make(jnp.asarray(rates)))
@@ -126,7 +133,6 @@ def test_a_batch_of_rates_equals_single_runs(controller: str):
 def test_the_rate_read_is_the_rate_used(controller: str, x64):
     """Under SGD x moves by minus the rate times the gradient; Mechanic also pulls toward x₀."""
     opt = adaptx.sgd(controllers.ALL[controller](0.01))
-    xs, ys = data(8)
     run = closed_loop(opt, 8)
     x = {name: np.asarray(value) for name, value in rows.START.items()}
     for t, flat in enumerate(run.params):

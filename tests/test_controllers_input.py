@@ -115,7 +115,7 @@ def test_the_state_of_another_rate_is_refused():
 def test_schedules_are_bases():
     """Every controller takes a schedule where it takes a number, and a product with one."""
     for name, make in c.ALL.items():
-        opt = adaptx.sgd(make(0.1) * (lambda t: 0.5 ** t))
+        opt = adaptx.sgd(make(0.1) * (lambda t: 0.5**t))
         after = jax.eval_shape(lambda p, opt=opt: opt.step(p, opt.init(p), p, value=1.0)[0], P)
         assert after["w"].shape == (3,), name
     for make in (c.plateau, c.hypergradient, c.momo, c.trust_ratio, c.bandit, c.dog, c.prodigy):

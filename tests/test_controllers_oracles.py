@@ -221,7 +221,7 @@ def test_plateau_floor_is_on_the_rate(x64):
     ids=["prodigy", "prodigy_cosine", "prodigy_rmsprop", "prodigy_sgd", "dadapt_sgd"],
 )
 def test_estimate_grows_below_the_true_distance(make: Callable, order: float, x64):
-    """On a convex deterministic problem Σ w ⟨g, x₀ − x⟩ ≤ ‖Σ w g‖ ‖x₀ − x*‖ in dual norms, whatever the weights w ≥ 0."""
+    """On a convex deterministic problem Σ w ⟨g, x₀ − x⟩ ≤ ‖Σ w g‖ ‖x₀ − x*‖ in dual norms, for any weights w ≥ 0."""
     run = closed_loop(make(), 400, full=True)
     true = np.linalg.norm(rows.flatten(rows.START) - rows.flatten(rows.SOLUTION), order)
     d = run.scalars["d"]

@@ -56,7 +56,10 @@ def test_sharded_equals_whole():
     paths = os.pathsep.join([str(tests.parent), str(tests)])
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM], env={**os.environ, **flags, "PYTHONPATH": paths}, capture_output=True, text=True
+        [sys.executable, "-c", PROGRAM],
+        env={**os.environ, **flags, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stderr
     assert "equal:" in run.stdout

@@ -1,7 +1,7 @@
 """What a model and an optimizer take: bytes by part and by leaf, whole and on one of several devices.
 
-On N devices a parameter is split evenly along its first axis that N divides, and replicated where there is none. What the
-state keeps of it is split along the same axis, where N divides it there too.
+On N devices a parameter is split evenly along its first axis that N divides, and replicated where there is none. What
+the state keeps of it is split along the same axis, where N divides it there too.
 """
 
 import dataclasses
@@ -87,7 +87,8 @@ def budget(opt: Optimizer, leaves: Leaves, shards: int) -> Budget:
     options = opt.options
     try:
         # what refuses these leaves is to do so here, by their own paths
-        treatment(opt, leaves), scale_factors(options, leaves)
+        treatment(opt, leaves)
+        scale_factors(options, leaves)
         narrow = options.storage != "f32"
         out = excluded_leaves(options.storage_exclude, leaves) if narrow else [False] * len(leaves.trained)
     except (TypeError, ValueError) as error:

@@ -17,6 +17,7 @@ import numpy as np
 from adaptx import controllers, optimizers, schedules, wrappers
 from adaptx.base import Controller, Rule, Signed
 from adaptx.engine.cost import tree_bytes
+from adaptx.engine.options import EngineOptions
 from adaptx.engine.storage import NAMES, Shelf, stored_type
 
 from .errors import InputError
@@ -106,7 +107,8 @@ def _optimizer(name: str, make: Callable[..., Any]) -> Card:
         texts.append(module_text(controller))
         fields.append(("controller", fields_of(type(controller))))
         facts += _controller_facts(controller)
-    facts += [("metrics", _metrics(opt)), ("reference", ", ".join(_references(rule, controller)))]
+    facts += [("metrics", _metrics(opt)), ("engine options", ", ".join(EngineOptions.__annotations__))]
+    facts.append(("reference", ", ".join(_references(rule, controller))))
     call = _call(f"adaptx.{name}", make)
     return Card(name, "optimizer", first_line(inspect.getdoc(make)), call, texts, slots_of(rule), fields, facts)
 
@@ -116,12 +118,11 @@ def _references(*parts: Any) -> list[str]:
 
 
 def _controller(name: str, made: Controller) -> Card:
-    function = getattr(controllers, name, type(made))
-    preset = _preset(made) if function is not type(made) else ""
-    line = first_line(inspect.getdoc(function) if function is not type(made) or not preset else None)
-    if not hasattr(controllers, name):
-        line = f"{type(made).__name__.lower()} with {preset}."
-    call = _call(f"adaptx.controllers.{name if hasattr(controllers, name) else type(made).__name__.lower()}", function)
+    function = getattr(controllers, name, None)  # None: a preset that only the registry names
+    own = next(key for key, value in vars(controllers).items() if value is type(made))
+    preset = "" if function is type(made) else _preset(made)
+    line = first_line(inspect.getdoc(function)) if function else f"`{own}` with {preset}."
+    call = _call(f"adaptx.controllers.{name if function else own}", function or type(made))
     facts = [*([("here", preset)] if preset else []), *_controller_facts(made)]
     facts += [("metrics", _metrics(optimizers.sgd(made))), ("reference", made.reference or "none")]
     return Card(name, "controller", line, call, [module_text(made)], marks_of(made),
@@ -177,10 +178,12 @@ def slots_of(rule: Rule) -> list[Slot]:
 def slot_bytes(signed: bool, storage: str) -> float:
     """Bytes per parameter of one slot in a storage."""
     stored = stored_type(Shelf((("x", signed, storage),)), EXAMPLE.shape, EXAMPLE.dtype)
-    pairs = jax.tree.leaves(
-        stored, is_leaf=lambda x: isinstance(x, tuple) and len(x) == 2 and isinstance(x[1], np.dtype)
-    )
-    return sum(int(np.prod(shape)) * dtype.itemsize for shape, dtype in pairs) / SIDE**2
+    arrays = jax.tree.map(lambda pair: jax.ShapeDtypeStruct(*pair), stored, is_leaf=_is_pair)
+    return tree_bytes(arrays) / SIDE**2
+
+
+def _is_pair(x: Any) -> bool:
+    return type(x) is tuple and len(x) == 2 and isinstance(x[1], np.dtype)
 
 
 def marks_of(made: Controller) -> list[Slot]:
@@ -190,28 +193,26 @@ def marks_of(made: Controller) -> list[Slot]:
 
 
 def _rule_facts(rule: Rule) -> list[tuple[str, str]]:
-    grows = "not at all" if rule.degree == 0 else "in proportion" if rule.degree == 1 else f"as its power {rule.degree}"
+    scaled = {0: "leaves d as it is", 1: "scales d by c"}.get(rule.degree, f"scales d by c to the {rule.degree}")
     return [
         ("pointwise", "yes: an element sees nothing but itself" if rule.pointwise else "no"),
-        ("degree", f"{rule.degree}: the direction grows with the gradient {grows} (ε aside)"),
+        ("degree", f"{rule.degree}: scaling every gradient by c {scaled} (ε aside)"),
         ("needs", "gradients and parameters" if rule.reads_params else "gradients"),
     ]
 
 
 def _controller_facts(made: Controller) -> list[tuple[str, str]]:
     scope = {"global": "one rate", "leaf": "one rate per leaf"}.get(made.scope, f"one rate per {made.scope}")
-    needs = [
-        "gradients and parameters",
-        *(f"{name}=loss" if name == "value" else name for name in sorted(made.requires)),
-    ]
-    facts = [("rate", scope), ("needs", ", ".join(needs)), ("scalars", ", ".join(made.start()))]
+    extra = (f", {name}={'loss' if name == 'value' else '…'}" for name in sorted(made.requires))
+    needs = f"gradients and parameters{''.join(extra)}"
+    facts = [("rate", scope), ("needs", needs), ("scalars", ", ".join(made.start()))]
     if made.exact:
         facts.append(("narrow parameters", "get an f32 master copy unless rounding says otherwise"))
     return facts
 
 
 def _metrics(opt: Any) -> str:
-    return ", ".join(jax.eval_shape(opt.init, EXAMPLE).metrics)
+    return ", ".join(opt.metric_names)
 
 
 def module_text(part: Any) -> str:

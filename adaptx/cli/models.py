@@ -26,7 +26,8 @@ def model(source: str, dtype: str | None) -> Leaves:
 
     Args:
         source: a name among EXAMPLES, the path of an .npz file, or "module:function".
-        dtype: "f32", "bf16" or "f16" for all leaves that are trained; None for their own.
+        dtype: "f32", "bf16" or "f16" for all leaves that are trained; None for their own (float64 counts as what jax
+            would make of it: float32, unless jax_enable_x64 is set).
     Raises:
         InputError: no such model, a file or function that gives none, or a tree without a floating array.
     """
@@ -40,8 +41,8 @@ def model(source: str, dtype: str | None) -> Leaves:
         tree = _called(source)
     else:
         raise InputError(
-            f"{source}: there is no such model{meant(source, EXAMPLES)}; expected one of {', '.join(EXAMPLES)}, an .npz "
-            "file, or module:function."
+            f"{source}: there is no such model{meant(source, EXAMPLES)}; expected one of {', '.join(EXAMPLES)}, "
+            "an .npz file, or module:function."
         )
     tree = jax.tree.map(lambda x: _shape(x, dtype), tree, is_leaf=is_none)
     try:
@@ -85,16 +86,16 @@ def _header(archive: zipfile.ZipFile, name: str) -> jax.ShapeDtypeStruct:
             raise ValueError(f"array {name.removesuffix('.npy')!r} has format version {version}")
         shape, _, dtype = read[version](file)
     if dtype.kind not in "buifc":
-        raise ValueError(
-            f"array {name.removesuffix('.npy')!r} is {dtype}, which is no number; numpy keeps bfloat16 so: save it as "
-            "float32 and plan with --dtype bf16"
-        )
+        hint = "; numpy writes bfloat16 so, which float32 and --dtype bf16 can stand for" if dtype.kind == "V" else ""
+        raise ValueError(f"array {name.removesuffix('.npy')!r} is {dtype}, not numbers{hint}")
     return jax.ShapeDtypeStruct(shape, dtype)
 
 
 def _called(source: str) -> PyTree:
     """What a function of no arguments returns, shapes in place of arrays."""
     name, _, path = source.partition(":")
+    if not name or not path:
+        raise InputError(f"{source}: expected module:function, as models:init for a function init in models.py.")
     with _current_folder_importable():
         function = _imported(source, name, path)
         try:
@@ -115,17 +116,14 @@ def _raised(source: str, error: Exception) -> str:
 
 def _imported(source: str, name: str, path: str) -> Callable[[], PyTree]:
     try:
-        found: Any = importlib.import_module(name) if name else None
+        found: Any = importlib.import_module(name)
     except (Exception, SystemExit) as error:
         where = f"looked in {Path.cwd()} and the installed packages"
         raise InputError(f"{source}: the module {name!r} cannot be imported ({cause(error)}); {where}.") from error
     for part in path.split("."):
         if not hasattr(found, part):
-            public = [x for x in vars(found) if not x.startswith("_")] if hasattr(found, "__dict__") else []
-            raise InputError(
-                f"{source}: there is no {part!r} in {name or 'a module without a name'}{meant(part, public)}; expected "
-                "module:function."
-            )
+            public = [x for x in dir(found) if not x.startswith("_")]
+            raise InputError(f"{source}: there is no {part!r} in {name}{meant(part, public)}; check the name.")
         found = getattr(found, part)
     if not callable(found):
         raise InputError(f"{source}: expected a function, got {type(found).__name__}; wrap it in one.")

@@ -126,7 +126,7 @@ def _leaves(opt: Optimizer, plan: Budget, top: int) -> Table:
     shown, rest = ordered[:top], ordered[top:]
     rows = [((leaf.cost.path, shaped(leaf.cost.shape)), [leaf], stored(leaf)) for leaf in shown]
     if rest:
-        rows.append(((f"{len(rest)} more", f"{sum(leaf.elements for leaf in rest):,} elements"), rest, ""))
+        rows.append(((f"{len(rest)} more", ""), rest, ""))
     for head, leaves, storage in rows:
         state = [sum(leaf.cost.state[name] for leaf in leaves) for name in names]
         sizes = [sum(leaf.cost.parameter for leaf in leaves), *state, sum(leaf.cost.total for leaf in leaves)]

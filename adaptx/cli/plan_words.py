@@ -9,7 +9,7 @@ from .text import size
 
 
 def stored(leaf: Leaf) -> str:
-    """How the slots of a leaf are stored, why not narrowly, and where it is split."""
+    """How the slots of a leaf are stored, and why not narrowly."""
     kinds = list(dict.fromkeys(leaf.cost.storage.values()))
     pairs = ", ".join(f"{name} {kind}" for name, kind in leaf.cost.storage.items())
     words = (kinds[0] if len(kinds) == 1 else pairs) if kinds else "no slots"
@@ -26,18 +26,15 @@ def notes(opt: Optimizer, plan: Budget, bandwidth: float | None) -> list[str]:
     ]
     if bandwidth is not None:
         lines.append(f"At {bandwidth:g} GB/s that takes at least {seconds(plan.traffic / bandwidth / 1e9)}.")
-    return [
-        *lines,
-        *_caveats(opt, plan),
-        "Gradients have the parameters' dtype. Activations are not counted. 1 GB is 10⁹ bytes.",
-    ]
+    last = "Gradients have the parameters' dtype. Activations are not counted. 1 GB is 10⁹ bytes."
+    return [*lines, *_caveats(opt, plan), last]
 
 
 def _caveats(opt: Optimizer, plan: Budget) -> list[str]:
     lines = []
     if plan.shards > 1:
         whole = [leaf for leaf in plan.leaves if leaf.split is None]
-        lines.append(f"Devices: {SHARDING} ({len(whole)} of {len(plan.leaves)} leaves).")
+        lines.append(f"Devices: {SHARDING} ({len(whole)} of {len(plan.leaves)} leaves are).")
     excluded: dict[str, int] = {}
     for leaf in plan.leaves:
         if leaf.why:
@@ -45,16 +42,14 @@ def _caveats(opt: Optimizer, plan: Budget) -> list[str]:
     why = "; ".join(f"{count} ({reason})" for reason, count in excluded.items())
     if why:
         lines.append(f"Leaves whose slots stay f32: {why}, of {len(plan.leaves)}.")
-    if any(
-        leaf.cost.storage.get(name, "f32") not in ("f32", "f64") for leaf in plan.leaves for name in leaf.cost.storage
-    ):
+    if any(leaf.cost.state[name] < leaf.elements for leaf in plan.leaves for name in leaf.cost.storage):
         lines.append("Two narrow slots share words: their bytes stand under the first.")
     if opt.options.storage != "f32" and not opt.rule.slot_kinds():
         lines.append(f"{type(opt.rule).__name__.lower()} keeps no slots, so that the storage changes nothing.")
     if opt.options.rounding != "nearest" and all(leaf.cost.dtype in ("float32", "float64") for leaf in plan.leaves):
         lines.append(f"No parameter is narrower than f32, so that rounding={opt.options.rounding} changes nothing.")
     if plan.untrained:
-        lines.append(f"{plan.untrained} leaves are not trained (not floating) and not counted.")
+        lines.append(f"Not trained, because not floating, and not counted: {plan.untrained} leaves.")
     return lines
 
 

@@ -57,7 +57,7 @@ def optimizer(
             given["learning_rate"] = learning_rate
         return optimizers.ALL[name](**given)
     except (TypeError, ValueError) as error:
-        raise InputError(f"--optimizer {name}: {error}") from error
+        raise InputError(f"{name}: {error}") from error
 
 
 def _controller(name: str, rate: float | None) -> Any:
@@ -99,4 +99,4 @@ def _storage(text: str) -> str | dict[str, str]:
     pairs = [[side.strip() for side in part.split("=")] for part in text.split(",")]
     if any(len(pair) != 2 or not all(pair) for pair in pairs):
         raise InputError(f"--storage {text}: expected a name, or slot=name pairs, as m=bf16,v=int8.")
-    return {slot: kind for slot, kind in pairs}
+    return dict(pairs)

@@ -57,7 +57,7 @@ def _list(out: Console) -> None:
 def _slots(one: Card) -> Table:
     """Slots of a rule with bytes in each storage, or marks of a controller."""
     if one.kind == "controller":
-        table = _table("Marks, arrays like the parameters", "mark", "B/param")
+        table = _table("Marks, in f32", "mark", "B/param")
         for mark in one.slots:
             table.add_row(Text(mark.name), Text(f"{mark.bytes[0]:.4g}"))
         return table

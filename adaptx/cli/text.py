@@ -3,15 +3,17 @@ others."""
 
 import codecs
 import difflib
+import math
 import sys
 import unicodedata
 from collections.abc import Iterable
 
 from rich.console import Console
 
-WIDE = 120  # columns of what goes to a file or a pipe
+WIDE = 160  # columns of what goes to a file or a pipe
+UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 LONGEST = 200  # characters of somebody else's error
-PLAIN = {"←": "<-", "√": "sqrt", "≤": "<=", "≥": ">=", "−": "-", "·": "*", "×": "x", "⟨": "<", "⟩": ">", "‖": "||",
+PLAIN = {"←": "<-", "√": "sqrt ", "≤": "<=", "≥": ">=", "−": "-", "·": "*", "×": "x", "⟨": "<", "⟩": ">", "‖": "||",
          "…": "...", "–": "-", "∞": "inf", "⌊": "floor(", "⌋": ")", "Σ": "sum ", "\u0302": "^", "\u0304": "_mean",
          "₋": "_-", "₊": "+", "±": "+-"}  # fmt: skip
 
@@ -28,10 +30,13 @@ def plain(error: UnicodeError) -> tuple[str, int]:
     """An error handler of codecs: β as beta, ² as ^2, ₁ as _1, ← as <-, ? for the rest."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(map(_letter, error.object[error.start : error.end])), error.end
+    apart = unicodedata.normalize("NFD", error.object[error.start : error.end])
+    return "".join(map(_letter, apart)), error.end
 
 
 def _letter(x: str) -> str:
+    if x.isascii():
+        return x
     name, simple = unicodedata.name(x, ""), unicodedata.normalize("NFKD", x).encode("ascii", "ignore").decode()
     if x in PLAIN:
         return PLAIN[x]
@@ -55,14 +60,11 @@ def cause(error: BaseException) -> str:
 
 
 def size(count: float) -> str:
-    """Bytes in decimal units, in four significant digits at most: 497.8 MB."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if abs(count) < 999.5:
-            break
-        count /= 1000
-    else:
-        unit = "TB"
-    return f"{count:.4g} {unit}"
+    """Bytes in decimal units, in four significant digits: 497.8 MB."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    power = min(int(math.log10(count * 1.00005)) // 3, len(UNITS) - 1)
+    return f"{count / 1000**power:#.4g} {UNITS[power]}"
 
 
 def shaped(shape: tuple[int, ...]) -> str:

@@ -39,7 +39,7 @@ class Bandit(Controller):
     max_factor: Scalar = 1e6  # ≥ min_factor
     floor: Scalar = 0.0  # below every loss
     period: int = static(default=20)  # steps, ≥ 1
-    seed: int = static(default=0)
+    seed: int = static(default=0)  # ≥ 0, of the draws
     scope = "global"
     requires = frozenset({"value"})
     reports = ("factor",)

@@ -3,8 +3,8 @@
     L ← max(L, |d|) from ε,  G ← G + |d|,  R ← [R − d w]₊,  θ ← θ − d
     w ← θ / (L · max(G + L, α L)) · (L + R),  x ← x₀ + w
 
-d is the base rule's direction; over SGD it is the gradient and this is the paper's method. There is no rate: base multiplies
-the distance bet, 1 in the paper.
+d is the base rule's direction; over SGD it is the gradient and this is the paper's method. There is no rate: base
+multiplies the distance bet, 1 in the paper.
 Orabona & Tommasi, "Training deep networks without learning rates through coin betting", 2017, arXiv:1705.07795,
 Algorithm 2.
 Departs from the paper in: x moves by the difference of two bets w, so that x₀ need not be kept and decay can act.
@@ -15,7 +15,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..base import Controller
-from ..values import Scalar, checked, number, open_loop, static, value_class
+from ..values import Scalar, checked, number, open_loop, value_class
 
 
 @value_class

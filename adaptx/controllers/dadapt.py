@@ -14,8 +14,8 @@ Under SGD and momentum:
     the rule sees λ·g; x ← x − direction,  d ← max(d, min(factor · n / ‖s‖₂, growth_rate · d))
 
 Defazio & Mishchenko, "Learning-rate-free learning by D-Adaptation", 2023, arXiv:2301.07733.
-Departs from the paper in: factor 1 by default under SGD, for which n/‖s‖ never exceeds ‖x₀ − x*‖ on a convex problem (the
-authors' code uses 2). Their Adam version has no such bound: its estimate can exceed the distance.
+Departs from the paper in: factor 1 by default under SGD, for which n/‖s‖ never exceeds ‖x₀ − x*‖ on a convex problem
+(the authors' code uses 2). Their Adam version has no such bound: its estimate can exceed the distance.
 """
 
 from typing import Any

@@ -6,8 +6,8 @@
                  s ← (s_init m / n + [r]₊) / (√v + ε)                  n the number of βs
     x ← x₀ − Σs · (Δ + base · d)
 
-Cutkosky, Defazio & Mehta, "Mechanic: a learning rate tuner", 2023, arXiv:2306.00144, Algorithm 1, in the clipped form its
-authors added later (the one in optax); their PyTorch package is another algorithm.
+Cutkosky, Defazio & Mehta, "Mechanic: a learning rate tuner", 2023, arXiv:2306.00144, Algorithm 1, in the clipped form
+its authors added later (the one in optax); their PyTorch package is another algorithm.
 Departs from the paper in: Δ is recomputed from x, as in optax, rather than kept.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..base import Controller
-from ..values import Scalar, checked, number, open_loop, static, value_class
+from ..values import Scalar, checked, number, open_loop, value_class
 
 
 @value_class

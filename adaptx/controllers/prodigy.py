@@ -11,7 +11,8 @@
 growth_rate bounds d by growth_rate · d_old, except for the first rise from d₀. A schedule belongs into base:
 `prodigy() * schedule`. Under a rule whose step grows with the gradient (SGD, momentum) g is not scaled and
 η = d · base / ‖g at the first step‖.
-Mishchenko & Defazio, "Prodigy: an expeditiously adaptive parameter-free learner", 2024, arXiv:2306.06101 (Adam version).
+Mishchenko & Defazio, "Prodigy: an expeditiously adaptive parameter-free learner", 2024, arXiv:2306.06101 (Adam
+version).
 Departs from the paper in: ε in units of the new d, like the authors' code; the form for SGD.
 """
 

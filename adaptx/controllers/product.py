@@ -9,8 +9,9 @@ from ..base import Controller
 def product(*factors: Any) -> Controller:
     """One controller times any number of schedules and numbers, in any order: `product(prodigy(), cosine)`.
 
-    The open-loop factors multiply the controller's base. For those whose estimate weighs gradients by the rate (prodigy,
-    dadapt) they therefore enter the estimate too, as the authors' code has it. `prodigy() * cosine` is the same.
+    The open-loop factors multiply the controller's base. For those whose estimate weighs gradients by the rate
+    (prodigy, dadapt) they therefore enter the estimate too, as the authors' code has it. `prodigy() * cosine` is the
+    same.
 
     Raises:
         TypeError: unless exactly one factor is a controller.

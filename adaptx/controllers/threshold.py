@@ -36,12 +36,12 @@ class Threshold(Controller):
 
     def measure(self, g, d, x, metric, marks, c, k):
         if self.scope == "element":
-            return marks, {"above": jnp.sum(jnp.abs(g) > self.tau)}
+            return marks, {"above": jnp.sum(jnp.abs(g) > self.tau), "size": jnp.full((), g.size, g.dtype)}
         return marks, {"squares": jnp.sum(g * g)}
 
     def update(self, sums, c, k):
         if self.scope == "element":  # the mean over elements, to be read; move uses each element's own
-            share = sums["above"] / k.size
+            share = sums["above"] / sums["size"]
             return {"rate": share * self.low + (1 - share) * self.high}
         return {"rate": jnp.where(jnp.sqrt(sums["squares"]) > self.tau, self.low, self.high)}
 

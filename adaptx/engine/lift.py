@@ -143,7 +143,7 @@ def tick(controller: Controller, rule: Rule, value: Any, t: Array, carry: Carry,
     loss = jnp.asarray(value, dtype) if "value" in controller.requires else None
     wide = jax.tree.map(lambda x: jnp.asarray(x, dtype), rule)
     one = jnp.ones((), dtype)
-    k = Tick(carry.step, t.astype(dtype), loss, one, None, rule.degree, sum(p.size for p in ps))
+    k = Tick(carry.step, t.astype(dtype), loss, one, None, rule.degree)
     age = jnp.max(controller.age(carry.scalars, k))  # with one entry per leaf they are alike
     return replace(k, correction=jnp.asarray(wide.correction(Clock(age, one)), dtype))
 
