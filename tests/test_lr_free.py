@@ -144,7 +144,7 @@ def test_a_small_run_prints_and_writes_everything(tmp_path, capsys):
     assert set(result) == {"machine", "settings", "targets", "robustness", "against_tuned_cosine", "problems", "runs"}
     assert set(result["runs"]) == set(methods.QUICK)
     assert np.shape(result["runs"]["adam"]["final_loss"]) == (8, 4, 2)
-    assert np.shape(result["runs"]["sgd × cocob"]["last_rate"]) == (8, 1, 2)
+    assert np.shape(result["runs"]["sgd × cocob"]["last_rate"]) == (8, 1)
     assert len(result["robustness"]) == len(methods.QUICK)
     assert set(result["problems"]) == set(tables.problem_names())
     assert not {"host", "path", "user"} & set(result["machine"])

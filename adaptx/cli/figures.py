@@ -20,6 +20,7 @@ COLORS = ("#332288", "#117733", "#cc6677", "#882255", "#44aa99", "#aa4499", "#99
 GRAY, INK = "#d4d4d8", "#3f3f46"
 COLUMNS = 3
 LOWEST_LOSS = 1e-4  # nats, the floor of the loss axis: below it a run has memorized its rows
+RATE_SPAN = 1e-7  # the lowest learning rate shown, relative to the highest
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "font.size": 9,
@@ -106,7 +107,8 @@ def rate_curves(courses: Sequence[Course], summary: Summary) -> str:
     used = {course.name: _used(course, row) for course, row in _pairs(courses, summary)}
     every = np.concatenate([np.ravel(values) for values in used.values()])
     every = every[np.isfinite(every) & (every > 0)]
-    low, high = (np.quantile(every, (0.02, 1)) if len(every) else (0.1, 1.0)) * np.array([0.5, 2])
+    low, high = (0.5 * every.min(), 2 * every.max()) if len(every) else (0.1, 1.0)
+    low = max(low, RATE_SPAN * high)  # a rate that was cut without end would flatten the others
 
     def draw(axes: Axes, course: Course, row: Row, color: str, front: bool) -> None:
         values = used[course.name]

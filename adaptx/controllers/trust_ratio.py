@@ -17,6 +17,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from ..base import Controller
+from ..numerics import root
 from ..values import Scalar, checked, flag, number, open_loop, static, value_class
 
 
@@ -73,8 +74,8 @@ class TrustRatio(Controller):
 
     def _ratio(self, xx, uu, k):
         there = (xx > 0) & (uu > 0)
-        norm = jnp.sqrt(xx) if self.norm_bounds is None else jnp.clip(jnp.sqrt(xx), *self.norm_bounds)
-        q = self.coefficient * norm / jnp.where(there, jnp.sqrt(uu) + self.eps, 1)
+        norm = root(xx) if self.norm_bounds is None else jnp.clip(root(xx), *self.norm_bounds)
+        q = self.coefficient * norm / jnp.where(there, root(uu) + self.eps, 1)
         if self.max_ratio is not None:
             base = jnp.asarray(self.base_rate(k), q.dtype)
             q = jnp.minimum(q / jnp.where(base > 0, base, 1) if self.before else q, self.max_ratio)

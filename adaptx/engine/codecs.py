@@ -127,10 +127,11 @@ def block_of(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def block_bound(x: Array) -> Array:
-    """The largest magnitude of every block of (…, blocks, block), 0 where an element is not finite.
+    """The largest magnitude of every block of (…, blocks, block); of all blocks where an element is not finite.
 
-    Passing over such elements inside the reduction would keep it from reading x directly. The bounds of their block
-    then only decay for a step, and its finite neighbors are clipped to them.
+    Passing over such elements inside the reduction would keep it from reading x directly. A bound too large costs their
+    neighbors some resolution; one too small would make their second moments too small and their steps too long.
     """
     tops = jnp.maximum(jnp.max(x, -1), -jnp.min(x, -1))
-    return jnp.where(tops < jnp.inf, tops, 0)
+    known = jnp.where(tops < jnp.inf, tops, 0)
+    return jnp.where(tops < jnp.inf, tops, jnp.max(known, initial=0.0))

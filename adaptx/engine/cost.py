@@ -35,8 +35,13 @@ class LeafCost:
 
     @property
     def traffic(self) -> int:
-        """Bytes one step must move at least: read parameter, gradient and state, write parameter and state."""
-        return 2 * self.parameter + self.gradient + 2 * sum(self.state.values())
+        """Bytes one step must move at least: read parameter, gradient and state, write parameter and state.
+
+        A master copy is read in place of its parameter, and x₀ is never written.
+        """
+        state = sum(self.state.values())
+        read = self.gradient + state + (0 if "master" in self.state else self.parameter)
+        return read + self.parameter + state - self.state.get("x0", 0)
 
 
 def costs(opt: Any, params: PyTree) -> list[LeafCost]:

@@ -36,8 +36,8 @@ def layouts(state: adaptx.State, params: dict, when: str) -> list[str]:
     """Complaints about slots that do not lie as their parameters do."""
     out = []
     for name, slot in state.slots.items():
-        for k, x in slot.items():
-            if not x.sharding.is_equivalent_to(params[k].sharding, x.ndim):
+        for k, x in ((k, x) for k, stored in slot.items() for x in jax.tree.leaves(stored)):
+            if x.shape == params[k].shape and not x.sharding.is_equivalent_to(params[k].sharding, x.ndim):
                 out.append(f"{when}: slot {name}/{k} has {x.sharding}, its parameter {params[k].sharding}")
     return out
 

@@ -17,9 +17,6 @@ F32_ROUNDING = 3e-6  # 50 times half an ulp
 BF16 = 0.1  # slots with 8 bits, rounded stochastically: an error of 2⁻⁸ a step that partly averages out
 INT8 = 0.4  # codes with 2 or 3 mantissa bits: an error of up to 2⁻² a step that partly averages out
 TOLERANCE = {"f32": F32, "bf16": BF16, "int8": INT8}
-# with a controller of their own, lars and lamb are held to their oracles among the controllers
-CASES, DEFAULTS = ([c for c in cases if c.build().controller is None] for cases in (CASES, DEFAULTS))
-CORE = [x for x in CORE if x.values[0] in CASES]
 RATES = inputs.learning_rates("changing", 0.01)
 # the couplings of the decay and the clipping on every optimizer at once, the rest on adam
 FIRST = ("decoupled", "l2", "independent", "clipped")
