@@ -105,9 +105,9 @@ class Tick:
 
     step: Array  # int32, 0-based number of this step
     t: Scalar  # the same, 1-based and floating
-    value: Scalar | None  # the loss, where the controller requires it
+    value: Any  # the loss where the controller requires it, else None
     correction: Scalar  # the rule's bias-correction factor
-    finite: Array | None = None  # whether this step's sums and loss are finite; None while measuring
+    finite: Any = None  # whether this step's sums and loss are finite; None while measuring
     degree: int = static(default=0)  # the rule's degree
 
 

@@ -177,7 +177,10 @@ def open_loop(name: str, value: Any, low: float = 0.0) -> Any:
     """An open-loop rate in canonical form: a number ≥ low, or a schedule `step -> value`."""
     if isinstance(value, (Scheduled, Times)):
         return value
-    return Scheduled(value) if callable(value) else number(name, value, low)
+    if not callable(value):
+        return number(name, value, low)
+    schedule: Any = value
+    return Scheduled(schedule)
 
 
 def rate_at(rate: Any, step: Array) -> Any:

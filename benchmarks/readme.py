@@ -51,11 +51,33 @@ def sweep(result: dict[str, Any]) -> str:
         [name, f"{way['seconds']:.1f}", f"{way['ratio_to_adaptx']:.1f}", f"{way['median_loss_difference']:.1e}"]
         for name, way in result["ways"].items()
     ]
-    header = [f"{result['rates']} rates × {result['steps']} steps", "seconds", "× adaptx", "median difference of the loss"]
+    header = [f"{result['rates']} rates × {result['steps']} steps", "seconds", "× adaptx", "median loss difference"]
     return f"{machine(result)}\n\n{markdown(header, rows)}"
 
 
-TABLES = {"step_time": step_time, "sweep": sweep}
+def lr_free(result: dict[str, Any]) -> str:
+    """No learning rate given: robustness to the first rate, and the final loss beside a tuned cosine."""
+    targets = [[t["what"], t["wanted"], t["value"], "yes" if t["met"] else "**no**"] for t in result["targets"]]
+    robust = {r["method"]: r for r in result["robustness"]}
+    rows = []
+    for r in result["against_tuned_cosine"]:
+        at = robust.get(r["method"].split(" at ")[0].removesuffix(", tuned"))
+        decades = "-" if at is None or r["method"].endswith("tuned") else f"{at['decades_median']:g} ({at['decades_least']:g})"
+        rows.append([r["method"], ratio(r["mean"]["all"]), ratio(r["worst"]["all"]), decades])
+    header = ["method, all else at its default", "final loss ÷ Adam with a tuned cosine", "worst problem", "decades (least)"]
+    return (
+        f"{markdown(['target', 'wanted', 'measured', 'met'], targets)}\n\n<details><summary>All methods: mean ratio of the "
+        "final training loss over eight problems, and decades of the first rate (or first estimate) within 3× of the best "
+        f"fixed rate's gap</summary>\n\n{markdown(header, rows)}\n\n</details>"
+    )
+
+
+def ratio(value: float | None) -> str:
+    """A ratio, or that a run diverged."""
+    return "diverged" if value is None else f"{value:.3f}" if value < 100 else f"{value:.1e}"
+
+
+TABLES = {"step_time": step_time, "sweep": sweep, "lr_free": lr_free}
 
 
 def filled(text: str) -> str:

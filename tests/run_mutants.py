@@ -22,7 +22,7 @@ PASSED, FAILED = 0, 1  # pytest's exit codes; the rest are usage and collection 
 
 def run_tests(tree: Path, selection: list[str]) -> int:
     """Pytest's exit code for a selection in a copy of the tree."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *selection]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *selection]
     environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     return subprocess.run(command, cwd=tree, env=environment, capture_output=True).returncode
 

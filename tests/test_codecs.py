@@ -14,11 +14,12 @@ from adaptx.engine.storage import shelf
 TOP = {True: 127, False: 255}  # largest code of a magnitude
 CODES = {True: np.r_[0:128, 129:256], False: np.arange(256)}  # 128 would be a second zero and is never written
 BOUNDS = [0.0, 1e-45, 1e-40, 1.1754944e-38, 1e-37, 1e-30, 1e-20, 0.75, 1.0, 3.0, 1e10, 1e30, 1.7e38, 3.4028235e38]
+TINY = float(np.finfo(np.float32).tiny)
 EDGE = float(np.float32(3.4028235e38))
 DICE = (0, 1, 0x7FFF, 0x8000, 0xFFFF)
 SAMPLES = 1 << 16  # one of each possible dice value, so that a mean over them is the expectation
 SIGMAS = 5
-GOLDEN = "GOLDENHASH"
+GOLDEN = "1d46e448ecce5b6c"  # of the values of all codes at three bounds
 
 
 def decode(codes, bound: float, signed: bool) -> np.ndarray:
@@ -42,13 +43,13 @@ def book(bound: float, signed: bool) -> np.ndarray:
 @pytest.mark.parametrize("bound", BOUNDS)
 @pytest.mark.parametrize("signed", [True, False])
 def test_book(signed: bool, bound: float):
-    """Rising, zero in its middle or at its start, symmetric, finite, normal, reaching the bound, gaps of at most 25 %."""
+    """Rising, one zero, symmetric, finite, normal, reaching the bound, gaps of at most 25 %."""
     values = book(bound, signed)
     assert np.all(np.diff(values) > 0)
     assert np.count_nonzero(values == 0) == 1
     levels = values[values > 0]
     assert len(levels) == TOP[signed]
-    assert levels[0] >= np.finfo(np.float32).tiny
+    assert levels[0] >= TINY
     assert levels[-1] >= min(bound, 2.0**127)
     assert float(levels[-1]) <= max(2 * bound, 2.0**-94), "range wasted above the bound"
     gaps = levels[1:].astype(np.float64) / levels[:-1]
@@ -88,7 +89,8 @@ def test_rounding_is_unbiased_on_two_neighbors(signed: bool, bound: float):
     values = book(bound, signed)
     rng = np.random.default_rng(0)
     inside = np.concatenate([values[:-1] + share * np.diff(values) for share in (0.003, 0.3, 0.5, 0.9)])
-    inside = rng.permutation(np.float32(inside[np.abs(inside) <= bound]))[:150]
+    inside = inside[(np.abs(inside) <= bound) & (np.abs(inside) >= TINY)]  # arithmetic flushes subnormals
+    inside = rng.permutation(np.float32(inside))[:150]
     if not signed:
         inside = inside[inside >= values[1]]
     dice = np.arange(SAMPLES)
@@ -114,7 +116,7 @@ def test_rounding_is_unbiased_to_five_sigma(signed: bool):
 
 
 def test_first_moment_below_the_least_level_is_unbiased():
-    least = decode(1, 1.0, True)
+    least = float(decode(1, 1.0, True))
     for share in (1e-3, 0.1, 0.5, 0.99):
         for sign in (1, -1):
             got = decode(encode(sign * share * least, 1.0, np.arange(SAMPLES), True), 1.0, True)
@@ -125,8 +127,8 @@ def test_first_moment_below_the_least_level_is_unbiased():
 @pytest.mark.parametrize("bound", [b for b in BOUNDS if b >= 1e-37])
 def test_second_moment_never_becomes_zero(bound: float):
     """Whatever positive and normal: it is raised to the least level."""
-    x = np.geomspace(np.finfo(np.float32).tiny, bound, 2000).astype(np.float32)
-    x = np.clip(x, np.finfo(np.float32).tiny, np.float32(bound))
+    x = np.geomspace(TINY, bound, 2000).astype(np.float32)
+    x = np.clip(x, TINY, np.float32(bound))
     for dice in DICE:
         assert np.min(encode(x, bound, dice, False)) >= 1
 
@@ -210,8 +212,13 @@ def test_blocks_of_any_shape(shape: tuple[int, ...]):
         np.testing.assert_array_equal(codecs.block_bound(blocks), np.asarray(blocks).max(-1))
 
 
+AT_ONCE = [(), (0, 300), (257,), (2, 3, 300)]
+
+
 @pytest.mark.parametrize("storage", ["int8", "bf16"])
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(
+    "shape", [pytest.param(s, id=str(s), marks=() if s in AT_ONCE else pytest.mark.slow) for s in SHAPES]
+)
 def test_steps_of_any_shape(shape: tuple[int, ...], storage: str):
     """Two steps keep types and move every element by about the learning rate."""
     opt = adaptx.adam(1e-3, storage=storage, storage_exclude=0)

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from adaptx.engine.cost import LeafCost, costs, tree_bytes
+from adaptx.engine.cost import LeafCost, costs, traffic, tree_bytes
 from adaptx.engine.optimizer import Optimizer
 from adaptx.engine.options import excluded_leaves, scale_factors
 from adaptx.engine.rounding import KEPT
@@ -37,8 +37,8 @@ class Leaf:
     @property
     def traffic(self) -> int:
         """Bytes that one step moves at least on one device."""
-        state = sum(size for name, size in self.local.items() if name not in ("parameters", "gradients"))
-        return 2 * self.local["parameters"] + self.local["gradients"] + 2 * state
+        kept = {name: size for name, size in self.local.items() if name not in ("parameters", "gradients")}
+        return traffic(self.local["parameters"], self.local["gradients"], kept)
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from ..base import Controller as Controller
 from .bandit import Bandit as bandit
 from .cocob import Cocob as cocob
 from .dadapt import Dadapt as dadapt
-from .dog import Dog as dog
-from .dog import Dowg as dowg
-from .dog import ldog as ldog
+from .distance import Dog as dog
+from .distance import Dowg as dowg
+from .distance import ldog as ldog
 from .hypergradient import Hypergradient as hypergradient
 from .l4 import L4 as l4
 from .mechanic import Mechanic as mechanic
@@ -28,7 +28,7 @@ from .trust_ratio import TrustRatio as trust_ratio
 # name -> a default instance for a first rate of the given size (which those that estimate their rate do not use)
 ALL: dict[str, Callable[[Any], Controller]] = {
     "threshold": lambda rate: threshold(0.1 * rate, rate, 1.0),
-    "plateau": plateau,
+    "plateau": lambda rate: plateau(rate),
     "hypergradient": hypergradient,
     "hypergradient_additive": lambda rate: hypergradient(rate, "additive"),
     "shield": lambda rate: shield(hypergradient(rate)),

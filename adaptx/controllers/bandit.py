@@ -58,7 +58,8 @@ class Bandit(Controller):
         checked(self, max_factor=number("max_factor", self.max_factor, 0.0, open_low=True))
         if isinstance(self.min_factor, float) and self.min_factor > self.max_factor:
             raise ValueError(f"bandit needs min_factor ≤ max_factor, got {self.min_factor:g}; swap them.")
-        whole("period", self.period, 1), whole("seed", self.seed, 0)
+        whole("period", self.period, 1)
+        whole("seed", self.seed, 0)
 
     def start(self):
         zeros = jnp.zeros(len(self.arms))

@@ -25,7 +25,7 @@ class Hypergradient(Controller):
 
     base: Any = 1e-3  # the rate to start from: a number ≥ 0 or a schedule, whose ratio to it is adapted
     mode: str = static(default="multiplicative")  # or "additive"
-    hyper_lr: Scalar | None = None  # β > 0; default 0.1 multiplicative, 1e-4 additive (in units of η / ‖g‖²)
+    hyper_lr: Any = None  # β > 0; default 0.1 multiplicative, 1e-4 additive (in units of η / ‖g‖²)
     decrease: Scalar = 1.0  # > 0; above 1 a rate falls faster than it rises (with noisy gradients it then collapses)
     min_lr: Scalar = 0.0  # ≥ 0
     max_lr: Scalar = jnp.inf  # ≥ min_lr

@@ -38,7 +38,9 @@ class Plateau(Controller):
         checked(self, factor=number("factor", self.factor, 0.0, 1.0, open_low=True, open_high=True))
         checked(self, min_lr=number("min_lr", self.min_lr, 0.0), atol=number("atol", self.atol, 0.0))
         checked(self, rtol=number("rtol", self.rtol, 0.0, 1.0, open_high=True))
-        whole("patience", self.patience, 1), whole("cooldown", self.cooldown, 0), whole("window", self.window, 1)
+        whole("patience", self.patience, 1)
+        whole("cooldown", self.cooldown, 0)
+        whole("window", self.window, 1)
 
     def start(self):
         return {"scale": 1.0, "best": jnp.inf, "bad": 0.0, "cooling": 0.0, "total": 0.0, "seen": 0.0}

@@ -40,14 +40,14 @@ class Shield(Controller):
         checked(self, tolerance=number("tolerance", self.tolerance, 0.0, open_low=True))
         whole("block", self.block, 1)
 
-    scope = property(lambda self: self.inner.scope)
+    scope = property(lambda self: self.inner.scope)  # pyright: ignore[reportAssignmentType]
     base = property(lambda self: self.inner.base)
-    requires = property(lambda self: self.inner.requires | {"value"})
-    reports = property(lambda self: (*self.inner.reports, "rollbacks", "shield"))
-    exact = property(lambda self: self.inner.exact)
-    sees_direction = property(lambda self: self.inner.sees_direction)
-    corrects = property(lambda self: self.inner.corrects)
-    reference = property(lambda self: self.inner.reference)
+    requires = property(lambda self: self.inner.requires | {"value"})  # pyright: ignore[reportAssignmentType]
+    reports = property(lambda self: (*self.inner.reports, "rollbacks", "shield"))  # pyright: ignore[reportAssignmentType]
+    exact = property(lambda self: self.inner.exact)  # pyright: ignore[reportAssignmentType]
+    sees_direction = property(lambda self: self.inner.sees_direction)  # pyright: ignore[reportAssignmentType]
+    corrects = property(lambda self: self.inner.corrects)  # pyright: ignore[reportAssignmentType]
+    reference = property(lambda self: self.inner.reference)  # pyright: ignore[reportAssignmentType]
 
     def __mul__(self, factor):
         return replace(self, inner=self.inner * factor)

@@ -35,13 +35,18 @@ class LeafCost:
 
     @property
     def traffic(self) -> int:
-        """Bytes one step must move at least: read parameter, gradient and state, write parameter and state.
+        """Bytes one step must move at least."""
+        return traffic(self.parameter, self.gradient, self.state)
 
-        A master copy is read in place of its parameter, and x₀ is never written.
-        """
-        state = sum(self.state.values())
-        read = self.gradient + state + (0 if "master" in self.state else self.parameter)
-        return read + self.parameter + state - self.state.get("x0", 0)
+
+def traffic(parameter: int, gradient: int, state: dict[str, int]) -> int:
+    """Bytes one step must move at least: parameter, gradient and state read, parameter and state written.
+
+    A master copy is read in place of its parameter, and x₀ is never written.
+    """
+    every = sum(state.values())
+    read = gradient + every + (0 if state.get("master") else parameter)
+    return read + parameter + every - state.get("x0", 0)
 
 
 def costs(opt: Any, params: PyTree) -> list[LeafCost]:

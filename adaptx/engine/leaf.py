@@ -110,7 +110,7 @@ def finish(plan: LeafPlan, n: LeafNumbers, u: Array, x: Array, p: Array, kept: A
     """Apply the displacement u, round once, and undo all of it on a step that is not good."""
     if plan.decay == "independent":
         u = u - n.weight_decay * x
-    if kept is None and not plan.fused:
+    if rounding.is_plain(plan.rounding, p.dtype) and not plan.fused:
         out, keep = u.astype(p.dtype), None
     else:
         out, keep = rounding.closed(plan.rounding, x + u, p, kept, salt(n.t, n.leaf))

@@ -26,6 +26,11 @@ def is_narrow(dtype: Any) -> bool:
     return jnp.finfo(dtype).bits < 32
 
 
+def is_plain(policy: str, dtype: Any) -> bool:
+    """Whether adding an update in this dtype is all there is to it: neither random bits nor a kept array."""
+    return policy == "nearest" or not is_narrow(dtype)
+
+
 def fresh_kept(policy: str, p: Array) -> Array:
     """The array a policy keeps for a narrow parameter, at the start; never p itself."""
     if policy == "master":
@@ -43,7 +48,7 @@ def opened(policy: str, p: Array, kept: Array | None, dtype: Any) -> Array:
 
 def closed(policy: str, x: Array, p: Array, kept: Array | None, salt: Any) -> tuple[Array, Array | None]:
     """(the parameter in its own dtype, what is kept) for the new value x."""
-    if not is_narrow(p.dtype) or policy == "nearest":
+    if is_plain(policy, p.dtype):
         return x.astype(p.dtype), None
     if policy == "stochastic":
         return stochastic(
@@ -64,6 +69,9 @@ def stochastic(x: Array, dtype: Any, bits: Array) -> Array:
     _, exponent = jnp.frexp(x)
     power = jnp.maximum(exponent - 1, info.minexp) - info.nmant
     dice = (bits >> 8).astype(jnp.float32) * 2.0**-24
-    rounded = jnp.ldexp(jnp.floor(jnp.ldexp(x, -power) + dice), power)
+    scaled = jnp.ldexp(x, -power)
+    low = jnp.floor(scaled)
+    # compared, not added: the sum would be rounded itself, and now and then carry a value of the grid off it
+    rounded = jnp.ldexp(low + (dice < scaled - low), power)
     limit = jnp.asarray(info.max, jnp.float32)
     return jnp.where(jnp.isfinite(x), lax.clamp(-limit, rounded, limit), x).astype(dtype)

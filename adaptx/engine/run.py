@@ -49,7 +49,7 @@ def step(opt: Optimizer, grads: PyTree, state: State, leaves: Leaves, extra: dic
     layout, shelves, decayed = treatment(opt, leaves)
     found, ps = layout.gather(as_arrays(gradients(grads, leaves))), layout.gather(as_arrays(leaves.arrays))
     names, kept = tuple(opt.rule.slot_kinds()), kept_name(opt, ps)
-    rows = Rows(*stored(opt, state, layout, names, kept, shelves, ps))
+    rows = stored(opt, state, layout, names, kept, shelves, ps)
     plan = Plan(shelves, options.decay_mode, decayed, options.skip_nonfinite, options.telemetry, opt.rounding, fused)
     # a schedule is evaluated here, outside the compiled step: it may close over values of an outer trace
     rate = opt.learning_rate if opt.controller is not None else rate_at(opt.learning_rate, state.step)
@@ -86,7 +86,7 @@ def kept_name(opt: Optimizer, arrays: list[Any]) -> str | None:
 
 
 def stored(opt: Optimizer, state: Any, layout: Layout, names: tuple, kept: str | None, shelves: tuple, ps: list):
-    """(slots, kept, marks) of the state, a row per array.
+    """The state's rows, one per array.
 
     Raises:
         TypeError: if state is not an adaptx state.
@@ -113,7 +113,8 @@ def stored(opt: Optimizer, state: Any, layout: Layout, names: tuple, kept: str |
     marks = state.control["marks"] if state.control else {}
     marked = {name: _column(f"mark '{name}'", tree, layout) for name, tree in marks.items()}
     rows = [{name: marked[name][i] for name in marks} for i in range(len(ps))]
-    return slots, columns[kept] if kept else [None] * len(ps), rows
+    keeps: list[Array | None] = columns[kept] if kept else [None] * len(ps)
+    return Rows(slots, keeps, rows)
 
 
 def _column(what: str, tree: PyTree, layout: Layout) -> list[Any]:
