@@ -132,7 +132,7 @@ def test_not_finite_stays_where_it_is(policy: str, bad: float):
 @pytest.mark.parametrize("storage", ["f32", "bf16"])
 @pytest.mark.parametrize("policy", POLICIES)
 def test_two_runs_are_one(policy: str, storage: str):
-    """Random bits are a hash of step, leaf and element: two runs are equal to the bit, and a split run is a whole one."""
+    """Random bits are a hash of step, leaf and element: two runs are equal to the bit, and so is one interrupted."""
     opt = adaptx.adamw(1e-2, rounding=policy, storage=storage, storage_exclude=0)
     p = {"a": jnp.linspace(-1, 1, 300).astype(jnp.bfloat16), "b": jnp.ones((2, 3))}
     g = jax.tree.map(lambda x: x.astype(jnp.float32) + 0.1, p)
