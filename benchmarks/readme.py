@@ -1,7 +1,7 @@
 """Writes the measured tables of the README from benchmarks/results/*.json, so that no number is typed in.
 
-    python benchmarks/readme.py            # rewrites README.md between its <!-- table: name --> marks
-    python benchmarks/readme.py --check    # exit status 1 where the README differs from the results
+python benchmarks/readme.py            # rewrites README.md between its <!-- table: name --> marks
+python benchmarks/readme.py --check    # exit status 1 where the README differs from the results
 """
 
 import argparse
@@ -78,7 +78,51 @@ def ratio(value: float | None) -> str:
     return "diverged" if value is None else f"{value:.3f}" if value < 100 else f"{value:.1e}"
 
 
-TABLES = {"step_time": step_time, "sweep": sweep, "lr_free": lr_free}
+def memory(result: dict[str, Any]) -> str:
+    """Bytes of state, temporaries and traffic of Adam by storage."""
+
+    def cell(value: float | None, form: str = ".2f") -> str:
+        return "-" if value is None else format(value, form)
+
+    rows = [
+        [
+            r["tree"], r["method"], cell(r.get("state_bytes_per_parameter")),
+            cell(r.get("temporary_bytes_per_parameter"), ".3f"), cell(r.get("bytes_accessed_per_parameter"), ".1f"),
+            cell(r["step_ratio_to_optax"]), cell(r["fraction_of_triad"]),
+        ]
+        for r in result["results"]
+    ]  # fmt: skip
+    header = ["tree", "Adam", "state B/parameter", "temporaries B", "accessed B", "step ÷ optax f32", "of triad"]
+    return f"{machine(result)}\n\n{markdown(header, rows)}"
+
+
+def precision(result: dict[str, Any]) -> str:
+    """Final loss under every storage and rounding, against f32."""
+    rows = [
+        [
+            r["task"], r["method"], f"{r['seen_mean']:.4f}", f"{100 * r['seen_excess']:+.2f} %",
+            f"{100 * r['seen_excess_sd']:.2f} %", "yes" if r["within_target"] else "**no**",
+        ]
+        for r in result["results"]
+    ]  # fmt: skip
+    header = ["task", "Adam", "final loss", "above f32", "sd over seeds", f"≤ {100 * result['target']:g} %"]
+    return f"{machine(result)} {result['seeds']} seeds.\n\n{markdown(header, rows)}"
+
+
+def layout(result: dict[str, Any]) -> str:
+    """Many small leaves: leaf by leaf, stacked, packed."""
+    rows = [
+        [way, f"{r['trace_and_lower_s']:.2f}", f"{r['compile_s']:.2f}", f"{r['step_ms']:.2f}"]
+        for way, r in result["ways"].items()
+    ]
+    header = [f"Adam, {result['leaves']} small leaves", "trace + lower s", "compile s", "step ms"]
+    return f"{machine(result)}\n\n{markdown(header, rows)}"
+
+
+TABLES = {
+    "step_time": step_time, "sweep": sweep, "memory": memory, "precision": precision, "layout": layout,
+    "lr_free": lr_free,
+}  # fmt: skip
 
 
 def filled(text: str) -> str:

@@ -12,6 +12,7 @@ from adaptx.engine import codecs
 from adaptx.engine.storage import shelf
 
 TOP = {True: 127, False: 255}  # largest code of a magnitude
+BINADES = {True: 31, False: 39}
 CODES = {True: np.r_[0:128, 129:256], False: np.arange(256)}  # 128 would be a second zero and is never written
 BOUNDS = [0.0, 1e-45, 1e-40, 1.1754944e-38, 1e-37, 1e-30, 1e-20, 0.75, 1.0, 3.0, 1e10, 1e30, 1.7e38, 3.4028235e38]
 TINY = float(np.finfo(np.float32).tiny)
@@ -19,7 +20,7 @@ EDGE = float(np.float32(3.4028235e38))
 DICE = (0, 1, 0x7FFF, 0x8000, 0xFFFF)
 SAMPLES = 1 << 16  # one of each possible dice value, so that a mean over them is the expectation
 SIGMAS = 5
-GOLDEN = "1d46e448ecce5b6c"  # of the values of all codes at three bounds
+GOLDEN = "e3e8a3e662deacca"  # of the values of all codes at three bounds
 
 
 def decode(codes, bound: float, signed: bool) -> np.ndarray:
@@ -51,10 +52,12 @@ def test_book(signed: bool, bound: float):
     assert len(levels) == TOP[signed]
     assert levels[0] >= TINY
     assert levels[-1] >= min(bound, 2.0**127)
-    assert float(levels[-1]) <= max(2 * bound, 2.0**-94), "range wasted above the bound"
+    assert float(levels[-1]) >= min(2 * bound, 2.0**127), "no room for the noise of rounding"
+    assert float(levels[-1]) <= max(4 * bound, 2.0**-86), "range wasted above the bound"
     gaps = levels[1:].astype(np.float64) / levels[:-1]
-    assert np.max(gaps) <= (1.25 if signed else 1.125)
-    assert levels[-1] / levels[0].astype(np.float64) >= 2.0**30.9
+    assert np.max(gaps) <= 1.25
+    assert signed or np.max(gaps[-192:]) <= 1.125
+    assert levels[-1] / levels[0].astype(np.float64) >= 2.0 ** BINADES[signed]
     if signed:
         np.testing.assert_array_equal(decode(np.arange(129, 256), bound, True), -decode(np.arange(1, 128), bound, True))
 
@@ -89,10 +92,8 @@ def test_rounding_is_unbiased_on_two_neighbors(signed: bool, bound: float):
     values = book(bound, signed)
     rng = np.random.default_rng(0)
     inside = np.concatenate([values[:-1] + share * np.diff(values) for share in (0.003, 0.3, 0.5, 0.9)])
-    inside = inside[(np.abs(inside) <= bound) & (np.abs(inside) >= TINY)]  # arithmetic flushes subnormals
+    inside = inside[(np.abs(inside) <= bound) & (np.abs(inside) >= values[values > 0][0])]
     inside = rng.permutation(np.float32(inside))[:150]
-    if not signed:
-        inside = inside[inside >= values[1]]
     dice = np.arange(SAMPLES)
     for x in inside:
         codes = encode(x, bound, dice, signed)
@@ -115,13 +116,13 @@ def test_rounding_is_unbiased_to_five_sigma(signed: bool):
     assert np.all(np.abs(got.mean(1) - x[:, 0]) <= SIGMAS * gap / (2 * np.sqrt(1 << 14)))
 
 
-def test_first_moment_below_the_least_level_is_unbiased():
+def test_first_moment_below_the_least_level():
+    """Far below it always 0, just below it 0 or the least level."""
     least = float(decode(1, 1.0, True))
-    for share in (1e-3, 0.1, 0.5, 0.99):
-        for sign in (1, -1):
-            got = decode(encode(sign * share * least, 1.0, np.arange(SAMPLES), True), 1.0, True)
-            assert set(np.unique(got)) == {0.0, sign * least}
-            assert np.mean(got, dtype=np.float64) == pytest.approx(sign * share * least, abs=least / SAMPLES)
+    for sign in (1, -1):
+        assert set(encode(sign * least * np.array([1e-6, 0.1, 0.5]), 1.0, 0xFFFF, True)) == {0}
+        got = decode(encode(sign * 0.9 * least, 1.0, np.arange(SAMPLES), True), 1.0, True)
+        assert set(np.unique(got)) == {0.0, sign * least}
 
 
 @pytest.mark.parametrize("bound", [b for b in BOUNDS if b >= 1e-37])
@@ -134,8 +135,8 @@ def test_second_moment_never_becomes_zero(bound: float):
 
 
 @pytest.mark.parametrize("signed", [True, False])
-def test_above_the_bound_is_clipped(signed: bool):
-    assert set(encode([3.0, 1e10, EDGE], 1.0, 0xFFFF, signed)) == {TOP[signed]}
+def test_far_above_the_bound_is_clipped(signed: bool):
+    assert set(encode([5.0, 1e10, EDGE], 1.0, 0xFFFF, signed)) == {TOP[signed]}
     assert np.isfinite(decode(encode(EDGE, EDGE, 0xFFFF, signed), EDGE, signed))
 
 

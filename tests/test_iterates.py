@@ -127,7 +127,8 @@ def test_schedule_free_moves_bf16_parameters_it_could_not_move_without_their_f32
 def test_a_warmup_from_zero_stays_finite():
     opt = adaptx.schedule_free(adaptx.sgd(adaptx.schedules.linear_schedule(0.0, 0.1, 5)))
     params, evaluated = loop(opt, steps=10, dtype=jnp.float32)
-    assert np.all(np.isfinite(saved(params)[:4])) and np.all(np.isfinite(saved(evaluated)[:4]))
+    assert np.all(np.isfinite(saved(params)[:4]))
+    assert np.all(np.isfinite(saved(evaluated)[:4]))
 
 
 def test_training_step_takes_wrappers():

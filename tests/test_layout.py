@@ -15,6 +15,7 @@ from adaptx.rules.sgd import Sgd
 from adaptx.values import value_class
 
 SHAPES = {"a": (4, 3), "b": (4, 3), "c": (5,), "d": (5,), "e": (4, 3), "f": (), "g": (2, 0), "h": (5,)}
+JOINED = ("stacked", "packed")
 OPEN = [name for name, make in ALL.items() if make().controller is None]
 
 
@@ -51,25 +52,28 @@ def assert_equal(a, b):
     ],
     ids=["plain", "masked", "measured"],
 )
-def test_stacked_is_leafwise(name, options):
+@pytest.mark.parametrize("layout", JOINED)
+def test_joined_is_leafwise(name, options, layout):
     leaf, _ = train(ALL[name](0.05, **options), trees(0))
-    stacked, state = train(ALL[name](0.05, layout="stacked", **options), trees(0))
-    assert_equal(leaf, stacked)
+    joined, state = train(ALL[name](0.05, layout=layout, **options), trees(0))
+    assert_equal(leaf, joined)
     for slot in state.slots.values():
         assert all(label.startswith("float32[") for label in slot)
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "kahan", "master"])
-def test_stacked_is_leafwise_over_roundings_of_mixed_dtypes(rounding):
+@pytest.mark.parametrize("layout", JOINED)
+def test_joined_is_leafwise_over_roundings_of_mixed_dtypes(rounding, layout):
     start = trees(0, {"b": jnp.bfloat16, "c": jnp.bfloat16, "d": jnp.bfloat16})
     leaf, _ = train(adaptx.adam(0.05, rounding=rounding), start)
-    stacked, _ = train(adaptx.adam(0.05, rounding=rounding, layout="stacked"), start)
+    stacked, _ = train(adaptx.adam(0.05, rounding=rounding, layout=layout), start)
     assert_equal(leaf, stacked)
 
 
 @pytest.mark.parametrize("storage", ["bf16", "int8"])
-def test_stacked_slots_are_stored_narrow(storage):
-    opt = adaptx.adam(0.05, storage=storage, storage_exclude=0, layout="stacked")
+@pytest.mark.parametrize("layout", JOINED)
+def test_joined_slots_are_stored_narrow(storage, layout):
+    opt = adaptx.adam(0.05, storage=storage, storage_exclude=0, layout=layout)
     params, state = train(opt, trees(0))
     assert all(np.all(np.isfinite(np.asarray(p))) for p in params.values())
     assert {x.dtype.name for x in jax.tree.leaves(state.slots)} <= {"uint32", "uint16", "float32"}
@@ -78,15 +82,17 @@ def test_stacked_slots_are_stored_narrow(storage):
     assert jax.tree.structure(state) == jax.tree.structure(same)
 
 
-def test_whether_a_leaf_is_small_is_decided_by_the_leaf_and_not_its_stack():
+@pytest.mark.parametrize("layout", JOINED)
+def test_whether_a_leaf_is_small_is_decided_by_the_leaf_and_not_its_stack(layout):
     start = {f"l{i}": jnp.ones((64, 32)) for i in range(4)}  # 2,048 elements each, 8,192 together
-    state = adaptx.adam(storage="int8", layout="stacked").init(start)
+    state = adaptx.adam(storage="int8", layout=layout).init(start)
     assert {x.dtype.name for x in jax.tree.leaves(state.slots)} == {"float32"}
 
 
-def test_controllers_of_global_scope_may_be_stacked():
+@pytest.mark.parametrize("layout", JOINED)
+def test_controllers_of_global_scope_may_be_joined(layout):
     leaf, _ = train(adaptx.adam(adaptx.controllers.prodigy(d0=1e-3)), trees(0))
-    stacked, state = train(adaptx.adam(adaptx.controllers.prodigy(d0=1e-3), layout="stacked"), trees(0))
+    stacked, state = train(adaptx.adam(adaptx.controllers.prodigy(d0=1e-3), layout=layout), trees(0))
     for k in leaf:
         np.testing.assert_allclose(leaf[k], stacked[k], rtol=1e-5, atol=1e-6)  # sums in another order
     assert set(state.control["marks"]["x0"]) == set(state.slots["m"])
@@ -116,10 +122,10 @@ def test_what_cannot_be_stacked_is_refused(opt, words):
 
 
 def test_an_unknown_layout_and_a_missing_gradient_are_refused():
-    with pytest.raises(ValueError, match="layout must be one of 'leaf', 'stacked', got 'packed'"):
-        adaptx.adam(layout="packed")
+    with pytest.raises(ValueError, match="layout must be one of 'leaf', 'stacked', 'packed', got 'flat'"):
+        adaptx.adam(layout="flat")
     opt = adaptx.adam(layout="stacked")
-    with pytest.raises(ValueError, match="needs a gradient for every leaf.*'b'"):
+    with pytest.raises(ValueError, match=r"needs a gradient for every leaf.*'b'"):
         opt.step({**trees(1), "b": None}, opt.init(trees(0)), trees(0))
     with pytest.raises(ValueError, match="expected that of the parameters"):
         opt.step(trees(1), adaptx.adam().init(trees(0)), trees(0))

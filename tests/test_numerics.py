@@ -24,7 +24,6 @@ def round_to_bf16(x, bits):
     return stochastic(x, jnp.bfloat16, bits)
 
 
-
 @pytest.mark.parametrize("b", DECAYS)
 def test_bias_correction_in_f32(b: float):
     """1 − bᵗ for every t sampled up to a million, from a Python float, an f32 leaf, and a rate given as an array."""

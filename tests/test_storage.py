@@ -8,10 +8,7 @@ import numpy as np
 import pytest
 
 import adaptx
-from adaptx import controllers
 from adaptx.engine import storage as stores
-from cases import CASES, DEFAULTS, VARIANTS, Case
-from probes import Traced, assert_close, assert_identical, avals
 
 NEWER = tuple(int(x) for x in jax.__version__.split(".")[:2]) >= (0, 11)
 
@@ -39,18 +36,17 @@ def scales(column: str, key: jax.Array) -> jax.Array:
 def stressed(storage: str, c: jax.Array, seed: jax.Array) -> dict[str, jax.Array]:
     """Adam in a storage beside Adam in f32 on the same gradients."""
     opt, exact = adaptx.adam(RATE, storage=storage), adaptx.adam(RATE)
-    p = jnp.full(SIZE, 0.125).at[1::2].set(0.0)
     start = jnp.zeros(SIZE)
+
+    def mean(x):
+        return jnp.mean(jnp.abs(x))
 
     def body(carry, t):
         x, state, y, reference = carry
         g = c * (jax.random.normal(jax.random.fold_in(jax.random.key(seed), t), (SIZE,)) + 0.3)
         new, state = opt.step(g, state, x)
         want, reference = exact.step(g, reference, y)
-        return (new, state, want, reference), (jnp.max(jnp.abs(new - x)), jnp.mean(jnp.abs(new - x)), mean(want - y))
-
-    def mean(x):
-        return jnp.mean(jnp.abs(x))
+        return (new, state, want, reference), (jnp.max(jnp.abs(new - x)), mean(new - x), mean(want - y))
 
     first = (start, opt.init(start), start, exact.init(start))
     (x, *_), (longest, path, reference) = jax.lax.scan(body, first, jnp.arange(STEPS))
@@ -80,7 +76,7 @@ def read(opt: adaptx.Optimizer, state: adaptx.State, shape: tuple[int, ...]) -> 
 
 @pytest.mark.parametrize("storage", ["int8", "bf16"])
 def test_idle_second_moment_decays(storage: str):
-    """v = 0.5, one element in 32 is 1 and keeps receiving g = 1: after 1,000 idle steps v is 0.999¹⁰⁰⁰ of what it was."""
+    """v = 0.5, one element in 32 is 1 and keeps receiving g = 1: 1,000 steps later v is 0.999¹⁰⁰⁰ of what it was."""
     opt, live = adaptx.adam(RATE, storage=storage), jnp.arange(SIZE) % 32 == 0
     p = jnp.zeros(SIZE)
     p, state = opt.step(jnp.sqrt(jnp.where(live, 1.0, 0.5) / 1e-3), opt.init(p), p)
@@ -97,19 +93,25 @@ def test_idle_second_moment_decays(storage: str):
     assert np.all(after > 0)
 
 
-@pytest.mark.parametrize("storage", ["int8", "bf16"])
+# relative error of the mean v of blocks without any gradient, after these many steps. In int8 the noise of every
+# rounding stays, so that single elements wander past the top of the falling bound in the end
+FALLS = {"int8": ((1000, 0.05), (4000, 0.1)), "bf16": ((1000, 0.02), (4000, 0.02))}
+
+
+@pytest.mark.parametrize("storage", FALLS)
 def test_second_moment_follows_f32(storage: str):
-    """4,000 gradients of 1, then 4,000 of 0: 0.98 and 0.018, on average within 5 %; bf16 by nearest freezes at 0.5."""
+    """4,000 gradients of 1, then zeros: 0.98, falling by 0.999 a step. bf16 to nearest freezes at 0.5 on its way up."""
     opt, p = adaptx.adam(0.0, storage=storage), jnp.zeros(8192)
 
     @jax.jit
-    def steps(g, state):
-        return jax.lax.scan(lambda s, _: (opt.step(g * jnp.ones_like(p), s, p)[1], None), state, None, length=4000)[0]
+    def steps(g, state, n):
+        return jax.lax.fori_loop(0, n, lambda _, s: opt.step(g * jnp.ones_like(p), s, p)[1], state)
 
-    risen = steps(1.0, opt.init(p))
-    fallen = steps(0.0, risen)
-    for state, want in ((risen, 1 - 0.999**4000), (fallen, 0.999**4000 * (1 - 0.999**4000))):
-        assert np.mean(read(opt, state, p.shape)["v"]) == pytest.approx(want, rel=DECAY_ERROR)
+    risen, want = steps(1.0, opt.init(p), 4000), 1 - 0.999**4000
+    assert np.mean(read(opt, risen, p.shape)["v"]) == pytest.approx(want, rel=0.02)
+    for n, error in FALLS[storage]:
+        fallen = np.mean(read(opt, steps(0.0, risen, n), p.shape)["v"])
+        assert fallen == pytest.approx(want * 0.999**n, rel=error)
 
 
 # what is allocated and what is moved
@@ -211,14 +213,15 @@ MISUSES = {
         lambda: adaptx.sgd(storage={"m": "bf16"}).init(TREE), ValueError, ("'m'", "sgd", "no slots"),
     ),
     "negative size": (lambda: adaptx.adam(storage_exclude=-1), ValueError, ("storage_exclude", "-1")),
-    "size not whole": (lambda: adaptx.adam(storage_exclude=1.5), TypeError, ("storage_exclude", "1.5")),
+    "size not whole": (lambda: adaptx.adam(storage_exclude=1.5), ValueError, ("storage_exclude", "1.5")),
     "bad pattern": (lambda: adaptx.adam(storage_exclude="("), ValueError, ("storage_exclude", "'('", "correct")),
     "pattern of nothing": (
         lambda: adaptx.adam(storage="int8", storage_exclude="head").init(TREE), ValueError,
         ("storage_exclude", "'head'", "embedding", "correct"),
     ),
     "unknown rounding": (
-        lambda: adaptx.adam(rounding="up"), ValueError, ("rounding", "'up'", "nearest", "stochastic", "kahan", "master"),
+        lambda: adaptx.adam(rounding="up"), ValueError,
+        ("rounding", "'up'", "nearest", "stochastic", "kahan", "master"),
     ),
     "integer parameters": (
         lambda: adaptx.adam(storage="int8").init({"n": jnp.arange(9)}), TypeError, ("'n'", "int32", "float"),

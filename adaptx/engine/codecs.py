@@ -1,14 +1,14 @@
 """Narrow floats in integer words: bfloat16, and one byte relative to a block's bound. Closed forms, no tables.
 
-A byte is a tiny float. Of an f32 word the exponent and the first mantissa bits are kept, counted down from the top of
-the block's bound, so that consecutive codes are consecutive floats and rounding is adding random bits below the cut:
+A byte is a tiny float. Of an f32 word the exponent and the first mantissa bits are kept, counted down from above the
+block's bound, so that consecutive codes are consecutive floats and rounding is adding random bits below the cut:
 
-    signed      sign, 127 levels with 2 mantissa bits        31 binades below the bound
-    unsigned    255 levels with 3 mantissa bits              31 binades below the bound
+    signed      sign and 127 levels, 2 mantissa bits                                                 31 binades
+    unsigned    255 levels, the upper 192 with 3 mantissa bits, 24 binades, the rest with 2          39 binades
 
-Code 0 stands for 0 and nothing else; no level is subnormal or infinite. What lies below the smallest level is rounded
-to it or to 0 if signed, so that it stays unbiased; if unsigned it is raised to it, because a second moment rounded to 0
-beside a first that is not makes a step of m/ε. Rounding is stochastic: nearest rounding freezes an idle second moment.
+Code 0 stands for 0 and nothing else; no level is subnormal or infinite. What lies below the smallest level becomes 0 if
+signed; if unsigned it is raised to that level, because a second moment rounded to 0 beside a first that is not makes a
+step of m/ε. Rounding is stochastic: nearest rounding freezes an idle second moment.
 """
 
 import jax.numpy as jnp
@@ -17,6 +17,10 @@ from jaxtyping import Array, UInt32
 
 SIGN, MAGNITUDE, INFINITE = jnp.uint32(0x80000000), jnp.uint32(0x7FFFFFFF), jnp.uint32(0x7F800000)
 BLOCK = 256  # elements of the last axis that share a bound
+TOP = {True: 127, False: 255}  # signed -> largest code of a magnitude
+BITS = {True: 2, False: 3}  # signed -> mantissa bits of the upper levels
+COARSE = 63  # unsigned codes below this have one mantissa bit less
+LEAST = {True: 3, False: 69}  # signed -> smallest base whose level 1 is a normal float; odd if unsigned, as all are
 
 
 def to_word(x: Array) -> UInt32[Array, "..."]:
@@ -48,49 +52,47 @@ def from_bf16_half(half: Array) -> Array:
     return to_float(half << 16)
 
 
-def levels(signed: bool) -> tuple[int, int]:
-    """(largest code of a magnitude, mantissa bits)."""
-    return (127, 2) if signed else (255, 3)
-
-
 def base_of(bound: Array, signed: bool) -> UInt32[Array, "..."]:
-    """What is added to a code to give the top bits of its float: the top code is the power of two above the bound.
+    """What is added to an upper code to give the top bits of its float.
 
-    At the ends of the range the levels stop short of inf (a bound above 2¹²⁷ is clipped to that) and of subnormals.
+    The top code is the power of two above twice the bound, because the noise of rounding carries elements above a bound
+    that follows the gradients alone, and clipping them would be a bias. It is never inf: a bound too near to that is
+    clipped to the largest power of two.
     """
-    top, bits = levels(signed)
-    exponent = jnp.minimum((to_word(bound) >> 23) + 1, 254)
-    return jnp.maximum((exponent << bits).astype(jnp.int32) - top, (1 << bits) - 1).astype(jnp.uint32)
+    exponent = jnp.minimum((to_word(bound) >> 23) + 2, 254)
+    return jnp.maximum((exponent << BITS[signed]).astype(jnp.int32) - TOP[signed], LEAST[signed]).astype(jnp.uint32)
+
+
+def lower(base: Array) -> Array:
+    """What is added to an unsigned code below COARSE: the two scales meet at that code."""
+    return ((base + COARSE) >> 1) - COARSE
 
 
 def to_code(x: Array, base: Array, dice: Array, signed: bool) -> UInt32[Array, "..."]:
     """x (f32, magnitude at most the bound) as a code, rounded stochastically by 16 random bits; not finite gives 0."""
-    top, bits = levels(signed)
-    cut = 23 - bits
     word = to_word(x)
     magnitude = word & MAGNITUDE
+    cut = 23 - BITS[signed]
+    if not signed:
+        low = magnitude < (base + COARSE) << cut
+        cut, base = cut + low.astype(jnp.uint32), jnp.where(low, lower(base), base)
     level = ((magnitude + (dice << (cut - 16))) >> cut).astype(jnp.int32) - base.astype(jnp.int32)
-    level = jnp.clip(level, 0, top).astype(jnp.uint32)
-    if signed:
-        least = to_float((base + 1) << cut)
-        up = dice.astype(jnp.float32) * least < jnp.abs(x) * 65536.0
-        level = jnp.where(jnp.abs(x) < least, up.astype(jnp.uint32), level)
-    else:
-        level = jnp.maximum(level, (x > 0).astype(jnp.uint32))
+    level = jnp.clip(level, 0 if signed else (x > 0).astype(jnp.int32), TOP[signed]).astype(jnp.uint32)
     if not signed:
         return jnp.where(magnitude < INFINITE, level, 0)
-    # 128 would be a second zero
+    # the sign of level 0 would be a second zero
     return jnp.where((magnitude < INFINITE) & (level > 0), level | ((word >> 24) & jnp.uint32(0x80)), 0)
 
 
 def from_code(code: Array, base: Array, signed: bool) -> Array:
     """The f32 value of a code."""
-    _, bits = levels(signed)
-    level = code & 127 if signed else code
-    word = (level + base) << (23 - bits)
+    cut = 23 - BITS[signed]
     if signed:
-        word = word | ((code & 128) << 24)
-    return to_float(jnp.where(level > 0, word, 0))
+        level = code & 127
+        return to_float(jnp.where(level > 0, ((level + base) << cut) | ((code & 128) << 24), 0))
+    # below COARSE a code counts twice: 2·(code + lower(base)) = code + base + (code − COARSE)
+    twice = jnp.minimum(code.astype(jnp.int32) - COARSE, 0).astype(jnp.uint32)
+    return to_float(jnp.where(code > 0, (code + base + twice) << cut, 0))
 
 
 def view_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,8 +1,11 @@
 """Which arrays a rule sees: the trained leaves one by one, or leaves of one shape stacked together.
 
 "leaf"      an array per leaf; the state is a tree like the parameters
-"stacked"   leaves of one shape, dtype and treatment as one array with a leading axis; the state is kept so, under names
-            such as 'float32[64]'. Fewer, larger loops in a step, more to compile. Pointwise rules only.
+"stacked"   leaves of one shape, dtype and treatment as one array with a leading axis
+"packed"    small leaves of one dtype and treatment as one vector, larger ones as they are
+
+Joined leaves mean fewer, larger loops in a step and more to compile; benchmarks/layout.py says when it pays. Their state
+is kept joined, under names such as 'float32[64]'. Pointwise rules only.
 """
 
 from dataclasses import dataclass
@@ -15,7 +18,8 @@ from jaxtyping import Array, PyTree
 from ..base import Controller, Rule
 from .tree import Leaves
 
-LAYOUTS = ("leaf", "stacked")
+LAYOUTS = ("leaf", "stacked", "packed")
+SMALL = 1 << 15  # leaves with fewer elements are packed
 
 
 @dataclass(frozen=True)
@@ -76,14 +80,17 @@ class Stacked:
         Raises:
             ValueError: where a leaf of a stack has no gradient.
         """
+        self._refuse_absent(values)
+        return [values[g[0]] if len(g) == 1 else jnp.stack([values[i] for i in g]) for g in self.members]
+
+    def _refuse_absent(self, values: list[Any]) -> None:
         for label, group in zip(self.labels, self.members, strict=True):
             absent = [i for i in group if values[i] is None]
             if absent and len(group) > 1:
                 raise ValueError(
-                    f"layout='stacked' needs a gradient for every leaf of {label!r}, got None for "
-                    f"'{self.leaves.paths[absent[0]]}'; use layout='leaf', or give zeros."
+                    f"layout={type(self).__name__.lower()!r} needs a gradient for every leaf of {label!r}, got None "
+                    f"for '{self.leaves.paths[absent[0]]}'; use layout='leaf', or give zeros."
                 )
-        return [values[g[0]] if len(g) == 1 else jnp.stack([values[i] for i in g]) for g in self.members]
 
     def scatter(self, arrays: list[Any]) -> list[Any]:
         """The inverse of gather."""
@@ -124,6 +131,47 @@ class Stacked:
         return [tree[label] for label in self.labels]
 
 
+@dataclass(frozen=True)
+class Packed(Stacked):
+    """Small leaves of one dtype and treatment as one vector, larger ones as they are."""
+
+    def gather(self, values: list[Any]) -> list[Any]:
+        """Per-leaf arrays as the arrays a rule sees.
+
+        Raises:
+            ValueError: where a packed leaf has no gradient.
+        """
+        self._refuse_absent(values)
+        return [
+            values[group[0]] if len(group) == 1 else jnp.concatenate([jnp.reshape(values[i], -1) for i in group])
+            for group in self.members
+        ]
+
+    def scatter(self, arrays: list[Any]) -> list[Any]:
+        """The inverse of gather."""
+        out: list[Any] = [None] * len(self.leaves.trained)
+        for group, array in zip(self.members, arrays, strict=True):
+            offset = 0
+            for i in group:
+                p = self.leaves.arrays[i]
+                end = offset + jnp.size(p)
+                out[i] = array if len(group) == 1 else array[offset:end].reshape(jnp.shape(p))
+                offset = end
+        return out
+
+    def factors(self, factors: tuple[Any, ...] | None) -> list[Any] | None:
+        """Per-leaf factors on the rate, per array: a factor for every element of a packed one."""
+        if factors is None:
+            return None
+        sizes = [jnp.size(p) for p in self.leaves.arrays]
+        return [
+            factors[group[0]]
+            if len(group) == 1
+            else jnp.concatenate([jnp.full(sizes[i], jnp.asarray(factors[i], jnp.float32)) for i in group])
+            for group in self.members
+        ]
+
+
 Layout = Leafwise | Stacked
 
 
@@ -146,15 +194,19 @@ def arrange(name: str, leaves: Leaves, rule: Rule, controller: Controller | None
             "(scope='leaf'); use layout='leaf' or scope='global'."
         )
     groups: dict[Any, list[int]] = {}
+    packed = name == "packed"
     for i, (p, how) in enumerate(zip(leaves.arrays, treatment, strict=True)):
-        groups.setdefault((jnp.shape(p), str(jax.dtypes.canonicalize_dtype(jnp.result_type(p))), how), []).append(i)
+        dtype = str(jax.dtypes.canonicalize_dtype(jnp.result_type(p)))
+        # what is packed has no shape of its own; a large leaf is a group by its position
+        shape = jnp.shape(p) if not packed else "small" if jnp.size(p) < SMALL else f"leaf {i}"
+        groups.setdefault((shape, dtype, how), []).append(i)
     members = tuple(tuple(group) for group in groups.values())
     labels: list[str] = []
     for shape, dtype, _ in groups:
-        label = f"{dtype}[{','.join(map(str, shape))}]"
+        label = f"{dtype}[{shape if packed else ','.join(map(str, shape))}]"
         again = sum(1 for other in labels if other.split(" #")[0] == label)
         labels.append(f"{label} #{again + 1}" if again else label)
-    return Stacked(leaves, members, tuple(labels))
+    return (Packed if packed else Stacked)(leaves, members, tuple(labels))
 
 
 def nothing(leaf: Any) -> None:

@@ -91,7 +91,7 @@ def move_leaf(plan, rule, controller, n, c, before, k, seen: Observed, stored, m
     held = {name: jnp.where(finite, seen.marks[name], marks[name]) for name in marks}
     u, left = controller.move(seen.g, d, x, held, c, k)
     origin = controller.origin(x, held, c)
-    if origin is not x and not plan.fused and kept is None:
+    if origin is not x and not plan.fused and rounding.is_plain(plan.rounding, p.dtype):
         u = u + (origin - x)  # an update is added to p by its caller
     encoded = seen.encoded
     reset = controller.reset(c)

@@ -30,7 +30,7 @@ class EngineOptions(TypedDict, total=False):
     lr_scale: factor ≥ 0 on the learning rate per leaf: {path regex: factor} (the first match counts, the rest have 1),
     a function of (path, leaf), or a tree. max_norm: global-norm clipping of the gradients, > 0, in f32.
     storage: "f32", "bf16" or "int8", or one of these by slot ({"m": "bf16"}). storage_exclude: leaves that stay f32: a
-    least number of elements, a path regex, or a tuple of these. layout: "leaf" or "stacked".
+    least number of elements, a path regex, or a tuple of these. layout: "leaf", "stacked" or "packed".
     rounding: how bf16 and f16 parameters take an update: "nearest", "stochastic", "kahan" (a compensation array in the
     state) or "master" (an f32 copy in the state). skip_nonfinite: leave everything as it was on a step whose gradients
     are not finite. telemetry: True or names among grad_norm, update_norm, param_norm, to be found in `adaptx.metrics`.
