@@ -4,8 +4,8 @@
 "stacked"   leaves of one shape, dtype and treatment as one array with a leading axis
 "packed"    small leaves of one dtype and treatment as one vector, larger ones as they are
 
-Joined leaves mean fewer, larger loops in a step and more to compile; benchmarks/layout.py says when it pays. Their state
-is kept joined, under names such as 'float32[64]'. Pointwise rules only.
+Joined leaves mean fewer, larger loops in a step and more to compile; benchmarks/layout.py says when it pays. Their
+state is kept joined, under names such as 'float32[64]'. Pointwise rules only.
 """
 
 from dataclasses import dataclass
