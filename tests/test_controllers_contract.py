@@ -97,8 +97,8 @@ def test_one_program_donated_for_every_rate_and_as_eager(controller: str, rule: 
     assert step.count == 1
 
 
-@pytest.mark.parametrize("controller", controllers.ALL)
-def test_a_batch_of_rates_equals_single_runs(controller: str):
+@pytest.mark.parametrize(("controller", "rule"), RUN)
+def test_a_batch_of_rates_equals_single_runs(controller: str, rule: str):
     batch = data(8, dtype=jnp.float32)
     start = {name: jnp.asarray(value, jnp.float32) for name, value in rows.START.items()}
     rates = np.array([0.01, 0.03], np.float32)
@@ -119,7 +119,8 @@ def test_a_batch_of_rates_equals_single_runs(controller: str):
         uses_it = jax.tree.leaves(controllers.ALL[controller](0.5)) != jax.tree.leaves(
             controllers.ALL[controller](0.25)
         )
-        return adaptx.adam(controllers.ALL[controller](rate) if uses_it else controllers.ALL[controller](0.01) * rate)
+        build = getattr(adaptx, rule)
+        return build(controllers.ALL[controller](rate) if uses_it else controllers.ALL[controller](0.01) * rate)
 
     many = jax.jit(jax.vmap(train))(make(jnp.asarray(rates)))
     single = jax.jit(train)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from adaptx import rules
+
 PROGRAM = """
-import jax, jax.numpy as jnp, numpy as np
+import sys, jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as Spec
 import adaptx
 from adaptx import controllers
@@ -19,7 +21,7 @@ assert len(jax.devices()) == 2
 mesh = jax.sharding.Mesh(np.array(jax.devices()), ("d",))
 place = {"w": NamedSharding(mesh, Spec("d", None)), "b": NamedSharding(mesh, Spec())}
 start = {name: jnp.asarray(value) for name, value in rows.START.items()}
-opts = {name: adaptx.adam(make(0.01)) for name, make in controllers.ALL.items()}
+opts = {name: getattr(adaptx, sys.argv[1])(make(0.01)) for name, make in controllers.ALL.items()}
 
 @jax.jit
 def step(ps, ss, x, y):
@@ -51,12 +53,13 @@ print("equal:", len(opts))
 
 
 @pytest.mark.multi
-def test_sharded_equals_whole():
+@pytest.mark.parametrize("rule", [r if r == "adam" else pytest.param(r, marks=pytest.mark.slow) for r in rules.ALL])
+def test_sharded_equals_whole(rule: str):
     tests = Path(__file__).parent
     paths = os.pathsep.join([str(tests.parent), str(tests)])
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM],
+        [sys.executable, "-c", PROGRAM, rule],
         env={**os.environ, **flags, "PYTHONPATH": paths},
         capture_output=True,
         text=True,

@@ -10,6 +10,9 @@ import pytest
 import adaptx
 from adaptx import rules
 from adaptx.engine.build import build
+from adaptx.engine.layout import LAYOUTS
+from adaptx.engine.rounding import POLICIES
+from adaptx.engine.storage import NAMES
 from adaptx.optimizers import ALL
 from adaptx.rules.sgd import Sgd
 from adaptx.values import value_class
@@ -96,6 +99,24 @@ def test_controllers_of_global_scope_may_be_joined(layout):
     for k in leaf:
         np.testing.assert_allclose(leaf[k], stacked[k], rtol=1e-5, atol=1e-6)  # sums in another order
     assert set(state.control["marks"]["x0"]) == set(state.slots["m"])
+
+
+@pytest.mark.parametrize("name", OPEN)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_types_hold_in_every_storage_and_rounding(name, layout):
+    dtypes = {"b": jnp.bfloat16, "d": jnp.float16, "e": jnp.bfloat16}
+    for storage in NAMES:
+        for rounding in POLICIES:
+            opt = ALL[name](0.05, storage=storage, storage_exclude=0, rounding=rounding, layout=layout)
+
+            def two(opt=opt):
+                params, grads = trees(0, dtypes), trees(1)
+                state = opt.init(params)
+                scanned, _ = jax.lax.scan(lambda c, _: (opt.step(grads, c[1], c[0]), None), (params, state), length=2)
+                return (params, state), scanned, opt.step(grads, state, params)
+
+            first, scanned, stepped = jax.eval_shape(two)
+            assert first == scanned == stepped, (storage, rounding)
 
 
 @value_class
