@@ -8,8 +8,8 @@
 Baydin, Cornish, Martínez Rubio, Schmidt & Wood, "Online learning rate adaptation with hypergradient descent", 2018,
 arXiv:1703.04782 (additive). The multiplicative form, in the cosine, is free of the scale of loss and parameters.
 Departs from the paper in: the bounds (additively the rate can turn negative).
-When not: where successive gradients are anticorrelated, as in short epochs of reshuffled batches, the rate collapses; from
-a first rate that diverges at once it cannot recover: wrap it in `shield`.
+When not: where successive gradients are anticorrelated, as in short epochs of reshuffled batches, the rate collapses;
+from a first rate that diverges at once it cannot recover: wrap it in `shield`.
 """
 
 from typing import Any
