@@ -57,7 +57,11 @@ print("equal:", len(opts))
 def test_sharded_equals_whole(rule: str):
     tests = Path(__file__).parent
     paths = os.pathsep.join([str(tests.parent), str(tests)])
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "JAX_PLATFORMS": "cpu", "JAX_ENABLE_X64": "1"}
+    flags = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_cpu_collective_call_terminate_timeout_seconds=300",
+        "JAX_PLATFORMS": "cpu",
+        "JAX_ENABLE_X64": "1",
+    }
     run = subprocess.run(
         [sys.executable, "-c", PROGRAM, rule],
         env={**os.environ, **flags, "PYTHONPATH": paths},

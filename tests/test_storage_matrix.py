@@ -206,7 +206,10 @@ def test_sharded_is_whole_to_the_bit(kind: str):
     """Eight devices: the same codes, bounds and parameters, random bits included; the same leaves are excluded."""
     tests = Path(__file__).parent
     paths = os.pathsep.join([str(tests.parent), str(tests)])
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    flags = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_cpu_collective_call_terminate_timeout_seconds=300",
+        "JAX_PLATFORMS": "cpu",
+    }
     env = {**os.environ, **flags, "PYTHONPATH": paths}
     run = subprocess.run([sys.executable, "-c", PROGRAM, kind], env=env, capture_output=True, text=True, timeout=600)
     assert run.returncode == 0, run.stderr[-3000:]

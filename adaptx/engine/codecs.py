@@ -11,8 +11,12 @@ signed; if unsigned it is raised to that level, because a second moment rounded 
 step of m/ε. Rounding is stochastic: nearest rounding freezes an idle second moment.
 """
 
+import math
+
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, UInt32
 
 SIGN, MAGNITUDE, INFINITE = jnp.uint32(0x80000000), jnp.uint32(0x7FFFFFFF), jnp.uint32(0x7F800000)
@@ -108,11 +112,26 @@ def blocked(x: Array) -> Array:
     """x as (…, blocks, block); the last block of an axis that is no multiple of 256 is filled up with zeros."""
     shape = view_shape(x.shape)
     block, count = block_of(x.shape)
-    x = x.reshape(shape)
+    x = with_whole_blocks(x).reshape(shape)
     rest = block * count - shape[-1]
     if rest:
         x = jnp.pad(x, [(0, 0)] * (len(shape) - 1) + [(0, rest)])
     return x.reshape(*shape[:-1], count, block)
+
+
+def with_whole_blocks(x: Array) -> Array:
+    """x, gathered along the axes of its blocks where explicit sharding would split a block."""
+    sharding = getattr(jax.typeof(x), "sharding", None)
+    parts = [] if sharding is None else [*sharding.spec, *[None] * (x.ndim - len(sharding.spec))]
+    joined = x.ndim - len(view_shape(x.shape)) + 1
+    if sharding is None or all(part is None for part in parts[-joined:]):
+        return x
+    names = parts[-1] if isinstance(parts[-1], tuple) else (parts[-1],)
+    shards = math.prod(sharding.mesh.shape[name] for name in names if name is not None)
+    if joined == 1 and x.shape[-1] % (BLOCK * shards) == 0:
+        return x
+    whole = PartitionSpec(*parts[:-joined], *[None] * joined)
+    return jax.sharding.reshard(x, NamedSharding(sharding.mesh, whole))
 
 
 def unblocked(x: Array, shape: tuple[int, ...]) -> Array:

@@ -13,7 +13,7 @@ from cases import NAMES, STORAGES
 
 PROGRAM = Path(__file__).with_name("sharded_program.py")
 TESTS = PROGRAM.parents[1]
-FLAGS = "--xla_force_host_platform_device_count=8"
+FLAGS = "--xla_force_host_platform_device_count=8 --xla_cpu_collective_call_terminate_timeout_seconds=300"
 
 
 CELLS = [f"{name}-{storage}" for storage in STORAGES for name in NAMES]
