@@ -126,9 +126,10 @@ def with_whole_blocks(x: Array) -> Array:
     joined = x.ndim - len(view_shape(x.shape)) + 1
     if sharding is None or all(part is None for part in parts[-joined:]):
         return x
-    names = parts[-1] if isinstance(parts[-1], tuple) else (parts[-1],)
+    names = parts[-joined] if isinstance(parts[-joined], tuple) else (parts[-joined],)
     shards = math.prod(sharding.mesh.shape[name] for name in names if name is not None)
-    if joined == 1 and x.shape[-1] % (BLOCK * shards) == 0:
+    first = all(part is None for part in parts[x.ndim - joined + 1 :])
+    if first and math.prod(x.shape[-joined:]) % (BLOCK * shards) == 0:
         return x
     whole = PartitionSpec(*parts[:-joined], *[None] * joined)
     return jax.sharding.reshard(x, NamedSharding(sharding.mesh, whole))
