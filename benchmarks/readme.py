@@ -120,8 +120,8 @@ def layout(result: dict[str, Any]) -> str:
 
 
 TABLES = {
-    "step_time": step_time, "sweep": sweep, "memory": memory, "precision": precision, "layout": layout,
-    "lr_free": lr_free,
+    "step_time": step_time, "sweep": sweep, "memory": memory, "memory_torch": memory, "precision": precision,
+    "layout": layout, "lr_free": lr_free,
 }  # fmt: skip
 
 
