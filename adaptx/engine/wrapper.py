@@ -59,8 +59,9 @@ class Wrapper(Transformation):
         return old.join(deltas, no_update), after
 
     def _fresh(self, p: Array) -> dict[str, Array]:
-        """The iterates of one leaf at the start; p is a copy, in the arithmetic dtype."""
-        raise NotImplementedError
+        """The iterates of one leaf at the start, none by default; p is a copy, in the arithmetic dtype."""
+        del p
+        return {}
 
     def _scalars(self) -> dict[str, Array]:
         return {}
