@@ -1,13 +1,9 @@
 """A controller sees sums, never a mesh: parameters split over two devices give the numbers of one."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from adaptx import rules
+from devices import run_on_devices
 
 PROGRAM = """
 import sys, jax, jax.numpy as jnp, numpy as np
@@ -34,7 +30,7 @@ def step(ps, ss, x, y):
 
 def train(params):
     ps = {name: params for name in opts}
-    ss = {name: opt.init(params) for name, opt in opts.items()}
+    ss = jax.block_until_ready({name: opt.init(params) for name, opt in opts.items()})
     for t in range(6):
         ps, ss = jax.block_until_ready(step(ps, ss, rows.X[t], rows.Y[t]))
     return ps, ss
@@ -55,18 +51,4 @@ print("equal:", len(opts))
 @pytest.mark.multi
 @pytest.mark.parametrize("rule", [r if r == "adam" else pytest.param(r, marks=pytest.mark.slow) for r in rules.ALL])
 def test_sharded_equals_whole(rule: str):
-    tests = Path(__file__).parent
-    paths = os.pathsep.join([str(tests.parent), str(tests)])
-    flags = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=2 --xla_cpu_collective_call_terminate_timeout_seconds=300",
-        "JAX_PLATFORMS": "cpu",
-        "JAX_ENABLE_X64": "1",
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, rule],
-        env={**os.environ, **flags, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
-    assert "equal:" in run.stdout
+    assert "equal:" in run_on_devices(2, "-c", PROGRAM, rule, JAX_ENABLE_X64="1")

@@ -1,10 +1,5 @@
 """Every rule, storage and rounding: types hold, one trace, jit is eager, runs resume, and shards agree."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +9,7 @@ import adaptx
 from adaptx import controllers
 from adaptx.engine import rounding
 from cases import CASES, DEFAULTS, Case
+from devices import run_on_devices
 from probes import Traced, assert_close, assert_identical, avals
 
 STORAGES = ("bf16", "int8")
@@ -185,7 +181,7 @@ with jax.set_mesh(mesh):
         step = jax.jit(opt.step)
         whole = {k: jnp.asarray(x, narrow) for k, x in tables[0].items()}
         split = place(whole)
-        one, many = opt.init(whole), jax.jit(opt.init)(split)
+        one, many = (jax.block_until_ready(x) for x in (opt.init(whole), jax.jit(opt.init)(split)))
         assert opt.describe(whole) == opt.describe(split)
         for table in tables[1:]:
             whole, one = jax.block_until_ready(step(jax.tree.map(jnp.asarray, table), one, whole))
@@ -204,13 +200,4 @@ print("identical")
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 def test_sharded_is_whole_to_the_bit(kind: str):
     """Eight devices: the same codes, bounds and parameters, random bits included; the same leaves are excluded."""
-    tests = Path(__file__).parent
-    paths = os.pathsep.join([str(tests.parent), str(tests)])
-    flags = {
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8 --xla_cpu_collective_call_terminate_timeout_seconds=300",
-        "JAX_PLATFORMS": "cpu",
-    }
-    env = {**os.environ, **flags, "PYTHONPATH": paths}
-    run = subprocess.run([sys.executable, "-c", PROGRAM, kind], env=env, capture_output=True, text=True, timeout=600)
-    assert run.returncode == 0, run.stderr[-3000:]
-    assert "identical" in run.stdout
+    assert "identical" in run_on_devices(8, "-c", PROGRAM, kind)

@@ -2,8 +2,8 @@
 
     XLA_FLAGS=--xla_force_host_platform_device_count=8 python sharded_program.py auto|explicit NAME-STORAGE ...
 
-Prints one JSON object {"name-storage": [complaint, ...]}; an empty list is a pass. Blocks after every step: many
-asynchronous sharded steps on few cores can dead-lock the all-reduce.
+Prints one JSON object {"name-storage": [complaint, ...]}; an empty list is a pass. Blocks after every call that may
+hold a collective: two such programs in flight can each wait for threads the other one holds.
 """
 
 import json
@@ -29,7 +29,8 @@ def trees(mesh: Mesh, seed: int) -> tuple[dict, dict]:
     """One random tree, whole on one device and sharded over the mesh."""
     rng = np.random.default_rng(seed)
     whole = {k: jnp.asarray(rng.uniform(-1, 1, shape), jnp.float32) for k, shape in SHAPES.items()}
-    return whole, {k: jax.device_put(np.asarray(x), NamedSharding(mesh, SPECS[k])) for k, x in whole.items()}
+    sharded = {k: jax.device_put(np.asarray(x), NamedSharding(mesh, SPECS[k])) for k, x in whole.items()}
+    return jax.block_until_ready((whole, sharded))
 
 
 def layouts(state: adaptx.State, params: dict, when: str) -> list[str]:
@@ -47,9 +48,10 @@ def layouts(state: adaptx.State, params: dict, when: str) -> list[str]:
 def check(opt: adaptx.Optimizer, mesh: Mesh, tolerance: float) -> list[str]:
     """All complaints about one optimizer."""
     whole, params = trees(mesh, 0)
-    single = opt.init(whole)
-    state = jax.jit(opt.init)(params)
-    complaints = layouts(opt.init(params), params, "eager init") + layouts(state, params, "init under jit")
+    single = jax.block_until_ready(opt.init(whole))
+    eager = jax.block_until_ready(opt.init(params))
+    state = jax.block_until_ready(jax.jit(opt.init)(params))
+    complaints = layouts(eager, params, "eager init") + layouts(state, params, "init under jit")
     step = jax.jit(opt.step)
     for t in range(3):
         g, gs = trees(mesh, 1 + t)
