@@ -32,6 +32,9 @@ def global_norm(arrays: list[Array]) -> Array:
 
 def gather(arrays: list[Array], dtype: Any) -> list[Array]:
     """The arrays, small ones joined into one vector of `dtype` (sharded ones stay apart: joining would move them)."""
+    # Under a mesh of automatic axes no type tells whether a leaf is sharded, so none is joined.
+    if jax.sharding.get_abstract_mesh().size > 1:
+        return arrays
     small = [x for x in arrays if x.size < SMALL and _is_whole(x)]
     if len(small) < 2:
         return arrays
