@@ -67,7 +67,12 @@ class Optimizer(Transformation):
         return leaves.join(outs, no_update), state
 
     def step(self, grads: PyTree, state: State, params: PyTree, **extra: Any) -> tuple[PyTree, State]:
-        """(new parameters, new state): update and apply in one pass, rounded once to the parameter's dtype."""
+        """(new parameters, new state): update and apply in one pass, rounded once to the parameter's dtype.
+
+        Where you jit it yourself, donate parameters and state in the order of the results, as `train_step` does:
+        `jax.jit(lambda p, s, g: opt.step(g, s, p), donate_argnums=(0, 1))`. jax gives donated buffers of one shape to
+        the results in order; donated the other way round, every slot and parameter is copied.
+        """
         leaves = take_apart(params)
         outs, state = run.step(self, grads, state, leaves, extra, fused=True)
         return leaves.join(outs, lambda leaf: leaf), state

@@ -92,7 +92,8 @@ class Shelf:
             return run(self._decode(held, old, dtype), s, u, p)
 
         if not self.coded:
-            return self._shelved(code({}, moved()), {}, back)
+            arrays = code({}, moved()) if not self._narrow() else fenced(lambda: code({}, moved()), held, k.t)
+            return self._shelved(arrays, {}, back)
         bounds = self._bounds(rule, old, s, u, k) if rule.foreseeable(len(old) == len(self.slots)) else None
         if bounds is None:
             slots = moved()
@@ -177,6 +178,13 @@ class Shelf:
             for (name, signed), part in zip(group, (word & jnp.uint32(mask), word >> shift), strict=False):
                 out[name] = decoded(part, bounds.get(name), signed, kind).astype(dtype)
         return out
+
+
+def fenced(make: Callable[[], dict], held: dict, t: Any) -> dict[str, Array]:
+    """make(), kept apart from what reads it: a compiler that computes it again there has to copy what it overwrites."""
+    if jax.__version_info__ >= (0, 11):
+        return lax.optimization_barrier(make())
+    return lax.cond(t > 0, make, lambda: held)  # always true, which the compiler does not know: it drops barriers
 
 
 def encoded(x: Array, bound: Any, dice: Array, signed: bool, kind: str) -> Array:

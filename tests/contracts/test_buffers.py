@@ -45,6 +45,15 @@ def test_donated_step_runs_and_aliases(c: Case, storage: str):
     assert size - 8 <= memory.alias_size_in_bytes <= size
 
 
+@pytest.mark.parametrize(("c", "storage"), MATRIX)
+def test_a_donated_step_copies_nothing(c: Case, storage: str):
+    """Donated in the order it returns them, parameters and state are overwritten where they lie."""
+    opt, p = c.build(0.1, storage=storage), {"w": jax.ShapeDtypeStruct((256, 512), jnp.float32)}
+    step = jax.jit(lambda p, s, g: opt.step(g, s, p), donate_argnums=(0, 1))
+    memory = step.lower(p, jax.eval_shape(opt.init, p), p).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < (0.1 if storage == "int8" else 0.01) * 4 * 256 * 512
+
+
 @pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
 def test_init_is_the_same_everywhere(c: Case):
     """init under jit, of tracers, under eval_shape and of ShapeDtypeStructs."""
