@@ -47,6 +47,35 @@ def test_global_norm(name: str):
     assert float(got) == pytest.approx(want, rel=NORM)
 
 
+RANDOM = np.random.default_rng(0)
+MIXED = [RANDOM.normal(size=shape).astype(np.float32) for shape in [(3, 4)] * 900 + [(5,), (), (2, 2)] + [(SMALL,)] * 2]
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-4, 1.0, 1e30])
+def test_norm_of_equal_lone_and_large_leaves(scale: float):
+    """Groups of equal shapes, leaves joined because they have no equal, and large ones: one sum."""
+    arrays = [np.float32(scale) * x for x in MIXED]
+    want = np.sqrt(sum(np.sum(x.astype(np.float64) ** 2) for x in arrays))
+    assert float(jax.jit(global_norm)(arrays)) == pytest.approx(want, rel=NORM)
+
+
+@pytest.mark.parametrize("mode", [jax.jacfwd, jax.jacrev])
+@pytest.mark.parametrize("scale", [1e-25, 1.0, 1e25])
+def test_the_norm_is_differentiable_at_every_scale(mode, scale: float):
+    """Its derivative is the unit vector, 0 at zero: meta-learning goes through a clipped step."""
+    arrays = [jnp.array([3.0, 0.0]) * scale, jnp.array([0.0, -4.0]) * scale, jnp.array(12.0) * scale]
+    found = mode(global_norm)(arrays)
+    assert_close(found, [jnp.array([3.0, 0.0]) / 13, jnp.array([0.0, -4.0]) / 13, jnp.array(12.0) / 13], rtol=NORM)
+    assert_close(mode(global_norm)([jnp.zeros(2)]), [jnp.zeros(2)], rtol=0)
+
+
+def test_the_norm_of_many_small_leaves_takes_no_memory():
+    """Leaves of one shape are added as they lie, not first joined into a vector as large as all of them."""
+    arrays = [jax.ShapeDtypeStruct((32, 16), jnp.float32)] * 300
+    memory = jax.jit(global_norm).lower(arrays).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 0.01 * 300 * 32 * 16 * 4
+
+
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
 def test_norm_of_what_is_not_finite(bad: float):
     for arrays in ([jnp.ones(3), jnp.array([1.0, bad])], [jnp.array(bad)], [jnp.ones(SMALL), jnp.full(SMALL, bad)]):

@@ -1,5 +1,6 @@
 """Sums over all parameters: the global norm, in f32 or wider, from any mix of dtypes and sizes."""
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -7,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-# Leaves below this size are reduced together: a thousand reductions cost a compiler far more than one concatenation.
-SMALL = 1 << 15
+# Leaves below this size are reduced together, at most so many: a thousand reductions take a compiler very long.
+SMALL, TOGETHER = 1 << 15, 400
 # XLA on the CPU of jax 0.10 writes all squares to memory before it adds them; a loop that adds vectors does not.
 WRITES_SQUARES = jax.__version_info__ < (0, 11)
 LARGE, LANES = 1 << 17, 1 << 13
@@ -22,63 +23,96 @@ def global_norm(arrays: list[Array]) -> Array:
     """
     if not arrays:
         return jnp.zeros((), jnp.float32)
-    dtype = jnp.result_type(jnp.float32, *(x.dtype for x in arrays))
-    pieces = gather(arrays, dtype)
-    total = sum_of_squares(pieces, dtype, 1.0)
-    info = jnp.finfo(dtype)
-    plain = (total > info.tiny / info.eps**2) & (total < jnp.inf)
-    return lax.cond(plain, lambda _, t: jnp.sqrt(t), lambda xs, t: _scaled_norm(xs, t, dtype), pieces, total)
+    return _norm(arrays, jnp.result_type(jnp.float32, *(x.dtype for x in arrays)))
 
 
-def gather(arrays: list[Array], dtype: Any) -> list[Array]:
-    """The arrays, small ones joined into one vector of `dtype` (sharded ones stay apart: joining would move them)."""
-    # Under a mesh of automatic axes no type tells whether a leaf is sharded, so none is joined.
-    if jax.sharding.get_abstract_mesh().size > 1:
-        return arrays
-    small = [x for x in arrays if x.size < SMALL and _is_whole(x)]
-    if len(small) < 2:
-        return arrays
-    rest = [x for x in arrays if not (x.size < SMALL and _is_whole(x))]
-    return [jnp.concatenate([x.astype(dtype).reshape(-1) for x in small]), *rest]
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _norm(arrays: list[Array], dtype: Any) -> Array:
+    groups, info = together(arrays, dtype), jnp.finfo(dtype)
+    reach = int(0.8 * info.maxexp)  # 102 for f32: twice that covers every exponent
+
+    def wanted(state: tuple) -> Array:
+        runs, _, total = state
+        plain = (total > info.tiny / info.eps**2) & (total < jnp.inf)
+        return (runs == 0) | ((runs == 1) & ~plain)
+
+    def run(state: tuple) -> tuple:
+        runs, _, total = state
+        scale = jnp.where(runs == 0, 1.0, jnp.where(total < 1, 2.0**reach, 2.0**-reach)).astype(dtype)
+        return runs + 1, scale, sum((_sum_of_squares(group, dtype, scale) for group in groups), zero)
+
+    # a loop that runs once or twice instead of a branch, so that the sums are compiled once
+    zero = jnp.zeros((), dtype)
+    _, scale, total = lax.while_loop(wanted, run, (jnp.zeros((), jnp.int32), zero + 1, zero))
+    return jnp.sqrt(total) / scale
 
 
-def sum_of_squares(pieces: list[Array], dtype: Any, scale: Any) -> Array:
+@_norm.defjvp
+def _norm_jvp(dtype: Any, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (xs,), (ds,) = primals, tangents
+    norm = _norm(xs, dtype)
+    unit = jnp.where(norm == 0, 1, norm)  # the derivative at 0 is 0
+    parts = [jnp.sum(x.astype(dtype) / unit * d.astype(dtype)) for x, d in zip(xs, ds, strict=True)]
+    return norm, sum(parts, jnp.zeros((), dtype))
+
+
+def together(arrays: list[Array], dtype: Any) -> list[list[Array]]:
+    """The arrays in groups of equal shapes, whose squares are added element by element before they are reduced.
+
+    Small arrays without an equal are joined into one vector of `dtype`. What may be sharded is not: that would move it.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if any(mesh.shape[axis] > 1 for axis in mesh.auto_axes):  # no type tells whether such an array is sharded
+        return [[x] for x in arrays]
+    alike: dict[Any, list[Array]] = {}
+    for i, x in enumerate(arrays):
+        alike.setdefault((x.shape, _spec(x)) if x.size < SMALL else i, []).append(x)
+    groups = [group[i : i + TOGETHER] for group in alike.values() for i in range(0, len(group), TOGETHER)]
+    lone = [group[0] for group in groups if _is_lone(group)]
+    if len(lone) > 1:
+        lone = [jnp.concatenate([x.astype(dtype).reshape(-1) for x in lone])]
+    return [group for group in groups if not _is_lone(group)] + [[x] for x in lone]
+
+
+def _is_lone(group: list[Array]) -> bool:
+    return len(group) == 1 and group[0].size < SMALL and not any(_spec(group[0]))
+
+
+def _sum_of_squares(group: list[Array], dtype: Any, scale: Any) -> Array:
     """Σ (scale·x)². (A product and a sum: jnp.vdot loses half of a large f32 sum on some CPU versions.)"""
-    return sum((_sum_of_squares(x, dtype, scale) for x in pieces), start=jnp.zeros((), dtype))
+
+    def direct(group: list[Array]) -> Array:
+        return jnp.sum(_added([_square(x, dtype, scale) for x in group]))
+
+    x = group[0]
+    if not WRITES_SQUARES or x.size < LARGE or jax.device_count() > 1 or any(_spec(x)):
+        return direct(group)
+    return lax.platform_dependent(x, cpu=lambda x: _in_blocks(x, dtype, scale), default=lambda x: direct([x]))
 
 
-def _scaled_norm(pieces: list[Array], total: Array, dtype: Any) -> Array:
-    reach = int(0.8 * jnp.finfo(dtype).maxexp)  # 102 for f32: twice that covers every exponent
-    scale = jnp.asarray(jnp.where(total < 1, 2.0**reach, 2.0**-reach), dtype)
-    return jnp.sqrt(sum_of_squares(pieces, dtype, scale)) / scale
+def _square(x: Array, dtype: Any, scale: Any) -> Array:
+    y = scale * x.astype(dtype)
+    return y * y
 
 
-def _sum_of_squares(x: Array, dtype: Any, scale: Any) -> Array:
-    def direct(x: Array) -> Array:
-        y = scale * x.astype(dtype)
-        return jnp.sum(y * y)
-
-    if not WRITES_SQUARES or x.size < LARGE or jax.device_count() > 1 or not _is_whole(x):
-        return direct(x)
-    return lax.platform_dependent(x, cpu=lambda x: _in_blocks(x, dtype, scale), default=direct)
+def _added(xs: list[Array]) -> Array:
+    """x₁ + … + xₙ, in pairs: few roundings."""
+    half = len(xs) // 2
+    return _added(xs[:half]) + _added(xs[half:]) if half else xs[0]
 
 
 def _in_blocks(x: Array, dtype: Any, scale: Any) -> Array:
     flat = x.reshape(-1)
     whole = flat.size // LANES * LANES
 
-    def square(y: Array) -> Array:
-        y = scale * y.astype(dtype)
-        return y * y
-
     def body(i: Any, lanes: Array) -> Array:
-        return lanes + square(lax.dynamic_slice_in_dim(flat, i * LANES, LANES))
+        return lanes + _square(lax.dynamic_slice_in_dim(flat, i * LANES, LANES), dtype, scale)
 
     lanes = lax.fori_loop(0, whole // LANES, body, jnp.zeros(LANES, dtype))
-    return jnp.sum(lanes) + jnp.sum(square(flat[whole:]))
+    return jnp.sum(lanes) + jnp.sum(_square(flat[whole:], dtype, scale))
 
 
-def _is_whole(x: Array) -> bool:
-    """Whether x's type says it lies whole on every device (explicitly sharded arrays say otherwise)."""
+def _spec(x: Array) -> tuple:
+    """How x's type says it is sharded, axis by axis (of an explicit mesh; None is whole)."""
     sharding = getattr(jax.typeof(x), "sharding", None)
-    return sharding is None or all(part is None for part in sharding.spec)
+    return () if sharding is None else tuple(sharding.spec)
