@@ -8,10 +8,13 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-# Leaves below this size are reduced together, at most so many: a thousand reductions take a compiler very long.
-SMALL, TOGETHER = 1 << 15, 400
+# Leaves below this size are reduced together, at most so many: a thousand reductions take a compiler very long, and so
+# does one expression of thousands of leaves. More at once than XLA fuses on a CPU would be written to memory.
+SMALL, TOGETHER, AT_ONCE = 1 << 15, 400, 16
 # XLA on the CPU of jax 0.10 writes all squares to memory before it adds them; a loop that adds vectors does not.
 WRITES_SQUARES = jax.__version_info__ < (0, 11)
+# Later ones make one kernel of a loop over small arrays, which takes minutes for thousands of them.
+ONE_KERNEL = not WRITES_SQUARES
 LARGE, LANES = 1 << 17, 1 << 13
 
 
@@ -31,19 +34,27 @@ def _norm(arrays: list[Array], dtype: Any) -> Array:
     groups, info = together(arrays, dtype), jnp.finfo(dtype)
     reach = int(0.8 * info.maxexp)  # 102 for f32: twice that covers every exponent
 
-    def wanted(state: tuple) -> Array:
-        runs, _, total = state
-        plain = (total > info.tiny / info.eps**2) & (total < jnp.inf)
-        return (runs == 0) | ((runs == 1) & ~plain)
+    def summed(scale: Any) -> Array:
+        return sum((_sum_of_squares(group, dtype, scale) for group in groups), jnp.zeros((), dtype))
+
+    def plain(total: Array) -> Array:
+        return (total > info.tiny / info.eps**2) & (total < jnp.inf)
+
+    def power(total: Array) -> Array:
+        return jnp.asarray(jnp.where(total < 1, 2.0**reach, 2.0**-reach), dtype)
+
+    if ONE_KERNEL and all(x.size < SMALL for x in arrays):
+        total = summed(1.0)
+        return lax.cond(plain(total), lambda: jnp.sqrt(total), lambda: jnp.sqrt(summed(power(total))) / power(total))
 
     def run(state: tuple) -> tuple:
         runs, _, total = state
-        scale = jnp.where(runs == 0, 1.0, jnp.where(total < 1, 2.0**reach, 2.0**-reach)).astype(dtype)
-        return runs + 1, scale, sum((_sum_of_squares(group, dtype, scale) for group in groups), zero)
+        scale = jnp.where(runs == 0, 1.0, power(total)).astype(dtype)
+        return runs + 1, scale, summed(scale)
 
     # a loop that runs once or twice instead of a branch, so that the sums are compiled once
-    zero = jnp.zeros((), dtype)
-    _, scale, total = lax.while_loop(wanted, run, (jnp.zeros((), jnp.int32), zero + 1, zero))
+    start = jnp.zeros((), jnp.int32), jnp.ones((), dtype), jnp.zeros((), dtype)
+    _, scale, total = lax.while_loop(lambda s: (s[0] == 0) | ((s[0] == 1) & ~plain(s[2])), run, start)
     return jnp.sqrt(total) / scale
 
 
@@ -79,15 +90,22 @@ def _is_lone(group: list[Array]) -> bool:
 
 
 def _sum_of_squares(group: list[Array], dtype: Any, scale: Any) -> Array:
-    """Σ (scale·x)². (A product and a sum: jnp.vdot loses half of a large f32 sum on some CPU versions.)"""
-
-    def direct(group: list[Array]) -> Array:
-        return jnp.sum(_added([_square(x, dtype, scale) for x in group]))
-
     x = group[0]
     if not WRITES_SQUARES or x.size < LARGE or jax.device_count() > 1 or any(_spec(x)):
-        return direct(group)
-    return lax.platform_dependent(x, cpu=lambda x: _in_blocks(x, dtype, scale), default=lambda x: direct([x]))
+        return _at_once(group, dtype, scale)
+    return lax.platform_dependent(
+        x, cpu=lambda x: _in_blocks(x, dtype, scale), default=lambda x: _at_once([x], dtype, scale)
+    )
+
+
+@partial(jax.jit, static_argnames="dtype")  # so that equal groups are traced once
+def _at_once(group: list[Array], dtype: Any, scale: Any) -> Array:
+    """Σ (scale·x)². (A product and a sum: jnp.vdot loses half of a large f32 sum on some CPU versions.)"""
+    total = jnp.zeros((), dtype)
+    for i in range(0, len(group), AT_ONCE):
+        squares = [_square(x, dtype, scale) for x in group[i : i + AT_ONCE]]
+        total = _added([lax.optimization_barrier(total), *squares])
+    return jnp.sum(total)
 
 
 def _square(x: Array, dtype: Any, scale: Any) -> Array:
