@@ -51,7 +51,13 @@ def test_a_donated_step_copies_nothing(c: Case, storage: str):
     opt, p = c.build(0.1, storage=storage), {"w": jax.ShapeDtypeStruct((256, 512), jnp.float32)}
     step = jax.jit(lambda p, s, g: opt.step(g, s, p), donate_argnums=(0, 1))
     memory = step.lower(p, jax.eval_shape(opt.init, p), p).compile().memory_analysis()
-    assert memory.temp_size_in_bytes < (0.1 if storage == "int8" else 0.01) * 4 * 256 * 512
+    slots, word = len(opt.rule.slot_kinds()), {"f32": 0, "bf16": 4, "int8": 2}[storage]
+    allowed = 0.4 if storage == "int8" else 0.04
+    if slots > 2:
+        allowed += word  # the second word comes from the first as it was
+    if storage == "int8" and slots and not opt.rule.foreseeable(True):
+        allowed += 4 * (slots + 1)  # bounds are read off the slots themselves, and the direction off their codes
+    assert memory.temp_size_in_bytes <= allowed * 256 * 512
 
 
 @pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
