@@ -9,6 +9,7 @@ Prodigy estimates how far the solution is and steps accordingly; a cosine to zer
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from sklearn.datasets import load_digits
 
 import adaptx
@@ -41,8 +42,7 @@ def logits(params, x):
 
 def loss(params, x, y):
     """Mean cross entropy: x (batch, 64), y (batch,)."""
-    logp = jax.nn.log_softmax(logits(params, x))  # (batch, 10)
-    return -jnp.mean(jnp.take_along_axis(logp, y[:, None], axis=1))
+    return jnp.mean(optax.softmax_cross_entropy_with_integer_labels(logits(params, x), y))
 
 
 def main():
