@@ -6,10 +6,10 @@ import optax
 import pytest
 
 import adaptx
-from adaptx.cli import contestants, data, problem, race, summary
+from adaptx.cli.race import contest, contestants, data, problem, summary
 
 VMAPPED_30_STEPS = 1e-4  # relative; float32 sums in another order, carried through 30 steps
-SETTINGS = race.Settings(steps=30, batch_size=16, hidden=8, seeds=2, grid=(1e-3, 1e-1, 3), evaluations=4)
+SETTINGS = contest.Settings(steps=30, batch_size=16, hidden=8, seeds=2, grid=(1e-3, 1e-1, 3), evaluations=4)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,7 @@ def single_run(contestant, dataset, settings, rate, seed):
         updates, state = optimizer.update(grads, state, params, value=value)
         return optax.apply_updates(params, updates), state
 
-    for rows in race.batches(dataset, settings)[seed]:
+    for rows in contest.batches(dataset, settings)[seed]:
         params, state = step(params, state, dataset.train.x[rows], dataset.train.y[rows])
     return (
         problem.loss(params, dataset.train.x, dataset.train.y),
@@ -45,7 +45,7 @@ SLOW = [name for name in contestants.CLASSICAL if name not in ("adam", "momentum
 @pytest.mark.parametrize("name", ["adam", "momentum", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_a_member_equals_its_single_run(wine, name):
     contestant = contestants.CLASSICAL[name]
-    course = race.run(contestant, wine, SETTINGS)
+    course = contest.run(contestant, wine, SETTINGS)
     for index, seed in ((0, 1), (2, 0)):
         member = [values[index, seed, -1] for values in course.measured]
         alone = single_run(contestant, wine, SETTINGS, SETTINGS.rates[index], seed)
@@ -60,16 +60,16 @@ def test_a_race_repeats_itself_and_is_traced_once(wine):
         return adaptx.adam(rate)
 
     ticks = []
-    one = race.run(contestants.Contestant("adam", build), wine, SETTINGS, ticks.append)
+    one = contest.run(contestants.Contestant("adam", build), wine, SETTINGS, ticks.append)
     assert len(traces) == 2, "expected one trace of init and one of the training, whatever the grid and the seeds"
     assert ticks == ["compiling"] + ["training"] * len(SETTINGS.evaluated)
-    two = race.run(contestants.CLASSICAL["adam"], wine, SETTINGS)
+    two = contest.run(contestants.CLASSICAL["adam"], wine, SETTINGS)
     for first, second in zip(one.measured, two.measured, strict=True):
         np.testing.assert_array_equal(first, second)
 
 
 def test_a_course_records_what_was_used(wine):
-    course = race.run(contestants.CLASSICAL["sgd"], wine, SETTINGS)
+    course = contest.run(contestants.CLASSICAL["sgd"], wine, SETTINGS)
     np.testing.assert_array_equal(course.steps, [0, 8, 15, 22, 30])
     assert all(values.shape == (3, 2, 5) for values in course.measured)
     assert np.all(np.isnan(course.measured.learning_rate[..., 0]))
@@ -84,8 +84,8 @@ def test_a_course_records_what_was_used(wine):
 
 
 def test_every_epoch_sees_every_row_once(wine):
-    settings = race.Settings(steps=20, batch_size=16, hidden=8, seeds=2, grid=(0.1, 1, 2))
-    rows = race.batches(wine, settings)
+    settings = contest.Settings(steps=20, batch_size=16, hidden=8, seeds=2, grid=(0.1, 1, 2))
+    rows = contest.batches(wine, settings)
     count = len(wine.train.y)
     assert rows.shape == (2, 20, 16)
     assert rows.dtype == np.int32
@@ -96,13 +96,13 @@ def test_every_epoch_sees_every_row_once(wine):
 
 
 def test_few_steps_are_evaluated_after_each():
-    settings = race.Settings(steps=3, batch_size=1, hidden=1, seeds=1, grid=(0.1, 1, 2))
+    settings = contest.Settings(steps=3, batch_size=1, hidden=1, seeds=1, grid=(0.1, 1, 2))
     np.testing.assert_array_equal(settings.evaluated, [0, 1, 2, 3])
 
 
 def test_a_diverged_run_counts_as_infinite(wine):
-    settings = race.Settings(steps=30, batch_size=16, hidden=8, seeds=2, grid=(0.1, 1e30, 2), evaluations=4)
-    wild = race.run(contestants.CLASSICAL["sgd"], wine, settings)
+    settings = contest.Settings(steps=30, batch_size=16, hidden=8, seeds=2, grid=(0.1, 1e30, 2), evaluations=4)
+    wild = contest.run(contestants.CLASSICAL["sgd"], wine, settings)
     (row,) = summary.summarize([wild]).rows
     assert row.best == 0
     assert row.diverged == 1
@@ -112,7 +112,7 @@ def test_a_diverged_run_counts_as_infinite(wine):
 
 def test_a_contestant_without_a_rate_runs_once_per_seed(wine):
     free = contestants.Contestant("free", lambda rate: adaptx.adam(0.01), tuned=False)
-    course = race.run(free, wine, SETTINGS)
+    course = contest.run(free, wine, SETTINGS)
     assert course.measured.train_loss.shape == (1, 2, 5)
     (row,) = summary.summarize([course]).rows
     assert row.best_rate == pytest.approx(0.01)
@@ -125,8 +125,8 @@ def known_course(name, losses, accuracies=0.5):
     falling = np.stack([np.linspace(2.0, loss, 4) if np.isfinite(loss) else [2, 1, np.nan, np.nan] for loss in losses])
     values = np.repeat(falling[:, None], 2, axis=1)
     rates = 10.0 ** np.arange(-3, len(losses) - 3)
-    measured = race.Measured(values, values, values * 0 + accuracies, values * 0 + rates[:, None, None])
-    return race.Course(name, rates, np.arange(0, 40, 10), measured, 1.0, 2.0)
+    measured = contest.Measured(values, values, values * 0 + accuracies, values * 0 + rates[:, None, None])
+    return contest.Course(name, rates, np.arange(0, 40, 10), measured, 1.0, 2.0)
 
 
 def test_the_summary_of_known_courses():

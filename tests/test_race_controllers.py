@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from adaptx import controllers
-from adaptx.cli import contestants, data, figures, main, race, report, words
-from adaptx.cli.summary import summarize
+from adaptx.cli import main
+from adaptx.cli.race import command, contest, contestants, data, figures, report, sentences
+from adaptx.cli.race.summary import summarize
 
-SETTINGS = race.Settings(steps=30, batch_size=16, hidden=8, seeds=2, grid=(1e-3, 1e-1, 3), evaluations=6)
+SETTINGS = contest.Settings(steps=30, batch_size=16, hidden=8, seeds=2, grid=(1e-3, 1e-1, 3), evaluations=6)
 RACERS = ["sgd", "adam+cosine", "sgd+hypergradient", "adam+prodigy+cosine", "sgd+polyak"]
 WITHOUT_RATE = {"polyak", "l4", "dog", "ldog", "dowg", "dadapt", "prodigy", "mechanic", "cocob"}
 QUICK_SECONDS = 90.0  # promised for two cores
@@ -27,7 +28,7 @@ def wine():
 
 @pytest.fixture(scope="module")
 def small_race(wine):
-    courses = [race.run(contestant, wine, SETTINGS) for contestant in contestants.choose(RACERS)]
+    courses = [contest.run(contestant, wine, SETTINGS) for contestant in contestants.choose(RACERS)]
     return wine, SETTINGS, courses, summarize(courses)
 
 
@@ -83,7 +84,7 @@ def test_the_flag_adds_the_controllers(flag, tmp_path, monkeypatch):
         seen.extend(one.name for one in chosen)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(main, "_race", stop)
+    monkeypatch.setattr(command, "_race", stop)
     assert main.main(["race", "--optimizers", "adam,sgd+dog", *flag, "--output", str(tmp_path / "out")]) == 130
     added = [name for name in contestants.CONTROLLED if name != "sgd+dog"] if flag else []
     assert seen == ["adam", "sgd+dog", *added]
@@ -104,8 +105,8 @@ def test_a_course_records_the_rate_the_controller_used(courses):
 
 
 def test_a_member_under_a_controller_equals_its_run_without_the_others(wine, courses):
-    alone = race.Settings(**{**vars(SETTINGS), "grid": (1e-2, 1e-1, 2), "seeds": 1})
-    course = race.run(contestants.contestant("sgd+hypergradient"), wine, alone)
+    alone = contest.Settings(**{**vars(SETTINGS), "grid": (1e-2, 1e-1, 2), "seeds": 1})
+    course = contest.run(contestants.contestant("sgd+hypergradient"), wine, alone)
     for one, many in zip(course.measured, courses["sgd+hypergradient"].measured, strict=True):
         np.testing.assert_allclose(one[:, 0], many[1:, 0], rtol=VMAPPED_30_STEPS)
 
@@ -113,11 +114,11 @@ def test_a_member_under_a_controller_equals_its_run_without_the_others(wine, cou
 def test_the_table_tells_found_rates_from_chosen_ones(small_race):
     table = {row.name: row for row in small_race[3].rows}
     assert {name for name, row in table.items() if row.found} == {"adam+prodigy+cosine", "sgd+polyak"}
-    assert "†" in words.cells(table["sgd+polyak"])[1]
-    assert "†" not in words.cells(table["sgd+hypergradient"])[1]
+    assert "†" in sentences.cells(table["sgd+polyak"])[1]
+    assert "†" not in sentences.cells(table["sgd+hypergradient"])[1]
     hypergradient = table["sgd+hypergradient"]
     assert hypergradient.best_rate == SETTINGS.rates[hypergradient.best].astype(np.float32)
-    assert any(note.startswith("†") for note in words.notes(small_race[3]))
+    assert any(note.startswith("†") for note in sentences.notes(small_race[3]))
 
 
 def test_the_report_gains_the_curve_of_every_rate(small_race, tmp_path):
@@ -145,9 +146,9 @@ def test_constant_rates_get_no_figure(small_race):
 
 def test_a_rate_of_zero_or_a_lost_run_is_drawn_as_nothing(small_race):
     course = small_race[2][1]
-    gone = race.Measured(*(values * np.nan for values in course.measured))
-    frozen = race.Measured(*course.measured[:3], course.measured.learning_rate * 0)
-    lost = [race.Course(name, course.rates, course.steps, measured, 1.0, 1.0)
+    gone = contest.Measured(*(values * np.nan for values in course.measured))
+    frozen = contest.Measured(*course.measured[:3], course.measured.learning_rate * 0)
+    lost = [contest.Course(name, course.rates, course.steps, measured, 1.0, 1.0)
             for name, measured in (("gone", gone), ("frozen", frozen))]  # fmt: skip
     svg = figures.rate_curves(lost, summarize(lost))
     assert 'id="rate-gone"' in svg

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from adaptx import __main__ as entry
-from adaptx.cli import data, race
 from adaptx.cli.main import main
-from adaptx.cli.readers import read
+from adaptx.cli.race import contest, data
+from adaptx.cli.race.readers import BUILTIN, read
 
 GOOD_ROWS = "".join(f"{i},{i % 3},{'yes' if i % 2 else 'no'}\n" for i in range(40))
 GOOD = "height,weight,label\n" + GOOD_ROWS
@@ -141,7 +141,7 @@ def test_an_interrupted_race_writes_nothing(tmp_path, monkeypatch, capsys):
     def interrupt(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(race, "run", interrupt)
+    monkeypatch.setattr(contest, "run", interrupt)
     assert main(["race", "--output", str(tmp_path / "out")]) == 130
     assert "Interrupted" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
@@ -180,7 +180,7 @@ def test_npz_images_are_flattened(tmp_path, features, key):
     np.testing.assert_array_equal(examples.features, images.reshape(10, 16))
 
 
-@pytest.mark.parametrize("name", data.BUILTIN)
+@pytest.mark.parametrize("name", BUILTIN)
 def test_built_in_data_are_split_by_class_and_standardized_by_training_rows(name):
     dataset, again = data.load(name), data.load(name)
     parts = dataset.train, dataset.validation, dataset.test

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 import adaptx
-from adaptx.cli import contestants, data, race, report
 from adaptx.cli.main import main
-from adaptx.cli.summary import summarize
+from adaptx.cli.race import contest, contestants, data, report
+from adaptx.cli.race.summary import summarize
 
 NAMES = ["sgd", "adam"]
-SETTINGS = race.Settings(steps=12, batch_size=16, hidden=8, seeds=2, grid=(1e-2, 1e30, 3), evaluations=3)
+SETTINGS = contest.Settings(steps=12, batch_size=16, hidden=8, seeds=2, grid=(1e-2, 1e30, 3), evaluations=3)
 ARGUMENTS = [
     "--data",
     "wine",
@@ -41,7 +41,7 @@ def small_race():
     """A race in which sgd diverges at two of three rates, and one contestant has no rate."""
     dataset = data.load("wine")
     free = contestants.Contestant("free", lambda rate: adaptx.adam(0.01), tuned=False)
-    courses = [race.run(contestant, dataset, SETTINGS) for contestant in (*contestants.choose(NAMES), free)]
+    courses = [contest.run(contestant, dataset, SETTINGS) for contestant in (*contestants.choose(NAMES), free)]
     return dataset, SETTINGS, courses, summarize(courses)
 
 
@@ -135,7 +135,7 @@ def test_the_command_prints_the_table_and_writes_the_report(tmp_path, capsys, mo
     assert main(["race", *ARGUMENTS, "--output", str(tmp_path / "out")]) == 0
     second = json.loads((tmp_path / "out" / "results.json").read_text())
     for one, two in zip(first["contestants"], second["contestants"], strict=True):
-        assert [one[key] for key in race.Measured._fields] == [two[key] for key in race.Measured._fields]
+        assert [one[key] for key in contest.Measured._fields] == [two[key] for key in contest.Measured._fields]
 
 
 @pytest.mark.parametrize("kind", ["csv", "npz"])

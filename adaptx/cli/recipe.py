@@ -10,8 +10,8 @@ from adaptx import controllers, optimizers
 from adaptx.engine.optimizer import Optimizer
 from adaptx.engine.options import EngineOptions
 
-from .contestants import uses_rate
 from .errors import InputError
+from .race.contestants import uses_rate
 from .text import meant
 
 WORDS = {"true": True, "false": False, "none": None}

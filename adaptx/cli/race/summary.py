@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .race import Course
+from .contest import Course
 
 SLACK = 0.05  # share of the improvement that may be missing
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 
-from .race import Course
+from .contest import Course
 from .summary import Row, Summary
 
 # Paul Tol's "muted" scheme: nine hues that stay apart under every common color blindness

@@ -1,14 +1,41 @@
-"""The settings of the race from the options of the command line, checked."""
+"""The options of `adaptx race`, and the settings they make, checked."""
 
 import dataclasses
 import math
+from pathlib import Path
+from typing import Annotated
 
+from typer import Option
+
+from ..errors import InputError
+from .contest import Settings
+from .contestants import CLASSICAL, CONTROLLED
 from .data import Dataset
-from .errors import InputError
-from .race import Settings
+from .readers import BUILTIN
 
 DEFAULT = Settings(steps=2000, batch_size=64, hidden=32, seeds=10, grid=(1e-4, 10.0, 21))
 QUICK = Settings(steps=300, batch_size=64, hidden=32, seeds=3, grid=(1e-4, 10.0, 11))
+EVERYONE = ",".join(CLASSICAL)
+
+Source = Annotated[str, Option("--data", metavar="NAME|FILE", help=f"{', '.join(BUILTIN)}, or a .csv or .npz file.")]
+Target = Annotated[
+    str | None, Option(metavar="COLUMN", help="The column (CSV) or array (NPZ, default y) with the class.")
+]
+Names = Annotated[
+    str, Option(metavar="A,B,C", help="Who races, separated by commas; adam+prodigy is adam under a controller.")
+]
+Controllers = Annotated[bool, Option("--controllers", help=f"Also {', '.join(CONTROLLED)}: rates that adapt.")]
+Steps = Annotated[int | None, Option(help=f"Updates of each run [{DEFAULT.steps}; quick {QUICK.steps}].")]
+BatchSize = Annotated[
+    int | None, Option(help=f"Rows of each update [{DEFAULT.batch_size}, or all training rows if fewer].")
+]
+Hidden = Annotated[int | None, Option(help=f"Hidden units of the model [{DEFAULT.hidden}].")]
+Seeds = Annotated[int | None, Option(help=f"Runs of each learning rate [{DEFAULT.seeds}; quick {QUICK.seeds}].")]
+Grid = Annotated[
+    str | None, Option(metavar="LOW:HIGH:N", help="Learning rates, evenly spaced in the logarithm [1e-4:10:N].")
+]
+Output = Annotated[Path, Option(metavar="FOLDER", help="Where the report goes.")]
+Quick = Annotated[bool, Option("--quick", help="A small race: under a minute on two cores.")]
 
 
 def settings(

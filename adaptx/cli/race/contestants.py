@@ -11,7 +11,7 @@ from typing import Any
 import adaptx
 from adaptx import controllers
 
-from .errors import InputError
+from ..errors import InputError
 
 
 @dataclass(frozen=True)

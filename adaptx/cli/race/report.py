@@ -15,12 +15,12 @@ import numpy as np
 
 import adaptx
 
+from ..errors import InputError
 from . import figures
+from .contest import Course, Settings
 from .data import Dataset
-from .errors import InputError
-from .race import Course, Settings
+from .sentences import COLUMNS, cells, notes, verdict
 from .summary import Summary
-from .words import COLUMNS, cells, notes, verdict
 
 SCHEMA = 1  # of results.json; raised when a key changes its meaning or goes
 CAPTIONS = (
@@ -125,7 +125,7 @@ def as_html(dataset: Dataset, settings: Settings, courses: Sequence[Course], sum
         ("versions", f"adaptx {adaptx.__version__}, jax {version('jax')}"),
     ]
     captions = (*CAPTIONS, RATES) if any(_moves(course) for course in courses) else CAPTIONS
-    environment = jinja2.Environment(loader=jinja2.PackageLoader("adaptx.cli"), autoescape=True, trim_blocks=True)
+    environment = jinja2.Environment(loader=jinja2.PackageLoader("adaptx.cli.race"), autoescape=True, trim_blocks=True)
     return environment.get_template("report.html.j2").render(
         data=dataset,
         settings={"rates": count, "seeds": settings.seeds, "steps": settings.steps},

@@ -1,0 +1,1 @@
+"""`adaptx race`: which optimizer and learning rate suit a problem."""
