@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import adaptx
-from adaptx.cli import budget, models, plan_words, recipe, shapes, text
+from adaptx.cli import text
 from adaptx.cli.main import main
+from adaptx.cli.plan import budget, models, recipe, sentences, shapes
 
 INSTANT = 20.0  # seconds for 100 B parameters; a fraction of one on an idle machine, and all of them would take memory
 TREE = """
@@ -279,7 +280,7 @@ def test_sizes(count, words):
 
 
 def test_times():
-    assert [plan_words.seconds(t) for t in (2.5, 0.0123, 4.6e-5)] == ["2.5 s", "12.3 ms", "46 µs"]
+    assert [sentences.seconds(t) for t in (2.5, 0.0123, 4.6e-5)] == ["2.5 s", "12.3 ms", "46 µs"]
 
 
 def test_letters_an_encoding_lacks_are_spelled_out():

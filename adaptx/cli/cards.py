@@ -21,7 +21,7 @@ from adaptx.engine.options import EngineOptions
 from adaptx.engine.storage import NAMES, Shelf, stored_type
 
 from .errors import InputError
-from .recipe import RATE
+from .plan.recipe import RATE
 from .text import meant
 
 SIDE = 1024  # of the matrix that bytes per parameter are counted on

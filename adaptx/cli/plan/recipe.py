@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import adaptx
 from adaptx import controllers, optimizers
-from adaptx.engine.optimizer import Optimizer
 from adaptx.engine.options import EngineOptions
 
-from .errors import InputError
-from .race.contestants import uses_rate
-from .text import meant
+from ..errors import InputError
+from ..race.contestants import uses_rate
+from ..text import meant
 
 WORDS = {"true": True, "false": False, "none": None}
 FLAGS = ("learning_rate", "storage", "storage_exclude", "rounding")  # these have a flag of their own
@@ -28,7 +28,7 @@ def optimizer(
     storage: str | None = None,
     exclude: Sequence[str] = (),
     rounding: str | None = None,
-) -> Optimizer:
+) -> adaptx.Optimizer:
     """The optimizer of a name, set up as the options of the command line say.
 
     Raises:

@@ -12,14 +12,14 @@ from typing import Any
 import jax
 import numpy as np
 
+import adaptx
 from adaptx.engine.cost import LeafCost, costs, traffic, tree_bytes
-from adaptx.engine.optimizer import Optimizer
 from adaptx.engine.options import excluded_leaves, scale_factors
 from adaptx.engine.rounding import KEPT
 from adaptx.engine.run import treatment
 from adaptx.engine.tree import Leaves
 
-from .errors import InputError
+from ..errors import InputError
 
 SHARDING = "even split along the first axis that the number of devices divides; replicated where there is none"
 
@@ -76,7 +76,7 @@ class Budget:
         return sum(leaf.cost.traffic for leaf in self.leaves)
 
 
-def budget(opt: Optimizer, leaves: Leaves, shards: int) -> Budget:
+def budget(opt: adaptx.Optimizer, leaves: Leaves, shards: int) -> Budget:
     """The budget of a model under an optimizer on so many devices; shapes only, nothing is allocated.
 
     Leaves of one shape, dtype and storage cost the same, so that one of each kind is worked out.
@@ -107,7 +107,7 @@ def budget(opt: Optimizer, leaves: Leaves, shards: int) -> Budget:
     return Budget(made, _parts(opt, made, scalars), shards, len(leaves.all) - len(leaves.trained))
 
 
-def _known(opt: Optimizer, names: dict[Any, str], count: int) -> tuple[dict[str, tuple[LeafCost, dict]], int]:
+def _known(opt: adaptx.Optimizer, names: dict[Any, str], count: int) -> tuple[dict[str, tuple[LeafCost, dict]], int]:
     """Per kind of leaf its cost and the arrays of its state by name; and the bytes of all scalars with count leaves."""
     exclude = ("^excluded",) if any(kind[2] for kind in names) else (0,)
     options = dataclasses.replace(
@@ -135,7 +135,7 @@ def _local(cost: LeafCost, arrays: dict[str, list[Any]], axis: int | None, shard
     return {"parameters": cost.parameter // by, "gradients": cost.gradient // by, **state}
 
 
-def _parts(opt: Optimizer, leaves: list[Leaf], scalars: int) -> list[Part]:
+def _parts(opt: adaptx.Optimizer, leaves: list[Leaf], scalars: int) -> list[Part]:
     dtypes = ", ".join(dict.fromkeys(leaf.cost.dtype for leaf in leaves))
     parameters = sum(leaf.cost.parameter for leaf in leaves)
     out = [

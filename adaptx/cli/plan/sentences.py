@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from adaptx.engine.optimizer import Optimizer
+import adaptx
 
+from ..text import size
 from .budget import SHARDING, Budget, Leaf
-from .text import size
 
 
 def stored(leaf: Leaf) -> str:
@@ -16,7 +16,7 @@ def stored(leaf: Leaf) -> str:
     return words + (f": {leaf.why}" if leaf.why and kinds else "")
 
 
-def notes(opt: Optimizer, plan: Budget, bandwidth: float | None) -> list[str]:
+def notes(opt: adaptx.Optimizer, plan: Budget, bandwidth: float | None) -> list[str]:
     """The floor of a step, and what the numbers mean."""
     where = f" on each of {plan.shards} devices" if plan.shards > 1 else ""
     lines = [
@@ -30,7 +30,7 @@ def notes(opt: Optimizer, plan: Budget, bandwidth: float | None) -> list[str]:
     return [*lines, *_caveats(opt, plan), last]
 
 
-def _caveats(opt: Optimizer, plan: Budget) -> list[str]:
+def _caveats(opt: adaptx.Optimizer, plan: Budget) -> list[str]:
     lines = []
     if plan.shards > 1:
         whole = [leaf for leaf in plan.leaves if leaf.split is None]
@@ -61,7 +61,7 @@ def seconds(time: float) -> str:
     return f"{time / 1e-6:.3g} µs"
 
 
-def as_json(source: str, opt: Optimizer, plan: Budget, bandwidth: float | None) -> dict[str, Any]:
+def as_json(source: str, opt: adaptx.Optimizer, plan: Budget, bandwidth: float | None) -> dict[str, Any]:
     """Everything, in bytes and seconds."""
     return {
         "model": source,

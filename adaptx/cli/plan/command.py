@@ -1,80 +1,47 @@
-"""`adaptx plan`: what a model and an optimizer will take, before they take it."""
+"""The command `adaptx plan`: work out the budget, write it, print its tables."""
 
 import inspect
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from adaptx import controllers, optimizers
-from adaptx.engine.optimizer import Optimizer
+import adaptx
 
+from ..errors import InputError
+from ..text import console, shaped, size
+from . import options
 from .budget import Budget, Part, budget
-from .errors import InputError
-from .models import DTYPES, model
-from .plan_words import as_json, notes, stored
+from .models import model
 from .recipe import optimizer
-from .shapes import EXAMPLES
-from .text import console, shaped, size
+from .sentences import as_json, notes, stored
 
 
 def command(
-    source: Annotated[
-        str, typer.Argument(metavar="MODEL", help=f"{', '.join(EXAMPLES)}, an .npz file, or module:function.")
-    ],
-    name: Annotated[
-        str, typer.Option("--optimizer", metavar="NAME", help=f"One of {', '.join(optimizers.ALL)}.")
-    ] = "adam",
-    controller: Annotated[
-        str | None, typer.Option(metavar="NAME", help=f"What sets the rate: {', '.join(controllers.ALL)}.")
-    ] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="The rate; changes no bytes.")] = None,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Another argument, as amsgrad=true; may be repeated."),
-    ] = None,
-    storage: Annotated[
-        str | None, typer.Option(metavar="f32|bf16|int8", help="Of the slots: a name, or by slot, as m=bf16,v=int8.")
-    ] = None,
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--storage-exclude",
-            metavar="N|REGEX",
-            help="Leaves that stay f32: with fewer than N elements [4096], or a path that matches; may be repeated.",
-        ),
-    ] = None,
-    rounding: Annotated[
-        str | None, typer.Option(metavar="POLICY", help="Of narrow parameters: nearest, stochastic, kahan or master.")
-    ] = None,
-    dtype: Annotated[
-        str | None, typer.Option(metavar="|".join(DTYPES), help="Of the parameters; without it their own.")
-    ] = None,
-    shards: Annotated[int, typer.Option(metavar="N", help="Devices to spread over.")] = 1,
-    bandwidth: Annotated[
-        float | None, typer.Option(metavar="GB/s", help="Of the memory: gives the least time of a step.")
-    ] = None,
-    top: Annotated[int, typer.Option(metavar="K", help="List the K largest leaves.")] = 10,
-    output: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write everything, in bytes, to a file.")
-    ] = None,
+    source: options.Model,
+    name: options.Optimizer = "adam",
+    controller: options.Controller = None,
+    learning_rate: options.LearningRate = None,
+    changes: options.Changes = None,
+    storage: options.Storage = None,
+    exclude: options.Exclude = None,
+    rounding: options.Rounding = None,
+    dtype: options.Dtype = None,
+    shards: options.Shards = 1,
+    bandwidth: options.Bandwidth = None,
+    top: options.Top = 10,
+    output: options.Output = None,
 ) -> None:
     """What will this optimizer cost?
 
     Prints the bytes of parameters, gradients and state, in total, by leaf and by device, the least traffic of a step,
     and the equations. Nothing is allocated.
     """
-    if shards < 1:
-        raise InputError(f"--shards {shards}: expected a number of devices of at least 1.")
-    if top < 0:
-        raise InputError(f"--top {top}: expected a number of leaves of at least 0.")
-    if bandwidth is not None and not 0 < bandwidth < float("inf"):
-        raise InputError(f"--bandwidth {bandwidth:g}: expected GB/s above 0, as 4800.")
+    options.check_numbers(shards, top, bandwidth)
     opt = optimizer(
         name, learning_rate=learning_rate, controller=controller, changes=changes or (), storage=storage,
         exclude=exclude or (), rounding=rounding,
@@ -82,13 +49,18 @@ def command(
     plan = budget(opt, model(source, dtype), shards)
     if output is not None:
         _write(output, as_json(source, opt, plan, bandwidth))
+    _show(source, opt, plan, bandwidth, top)
+
+
+def _show(source: str, opt: adaptx.Optimizer, plan: Budget, bandwidth: float | None, top: int) -> None:
+    """Prints the parts, what the numbers mean, the largest leaves and the equations."""
     out = console()
     _print(out, f"{source}: {plan.elements:,} parameters in {len(plan.leaves)} leaves; {opt!r}", "bold")
     out.print(_parts(plan))
     for line in notes(opt, plan, bandwidth):
         _print(out, line)
     if top:
-        out.print(_leaves(opt, plan, top))
+        out.print(_leaves(plan, top))
     for part in (opt.rule, opt.controller):
         if part is not None:
             _print(out, f"\n{(inspect.getmodule(type(part)) or part).__doc__ or ''}".rstrip())
@@ -117,7 +89,7 @@ def _parts(plan: Budget) -> Table:
     return table
 
 
-def _leaves(opt: Optimizer, plan: Budget, top: int) -> Table:
+def _leaves(plan: Budget, top: int) -> Table:
     """The largest leaves, then the rest and all."""
     many = plan.shards > 1
     names = [part.name for part in plan.parts[2:-1]]

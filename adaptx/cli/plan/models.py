@@ -13,10 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from ..engine.tree import Leaves, dtype_of, is_none, is_trained, take_apart
-from .errors import InputError
+from adaptx.engine.tree import Leaves, dtype_of, is_none, is_trained, take_apart
+
+from ..errors import InputError
+from ..text import cause, meant
 from .shapes import EXAMPLES
-from .text import cause, meant
 
 DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
 
