@@ -9,8 +9,9 @@ import pytest
 
 import adaptx
 from adaptx import controllers, optimizers, rules
-from adaptx.cli import cards
 from adaptx.cli.main import main
+from adaptx.cli.show import cards, source
+from adaptx.cli.show.slots import NAMES
 
 MATRIX = jax.ShapeDtypeStruct((512, 1024), jnp.float32)
 
@@ -53,7 +54,7 @@ def test_every_card_is_complete(shown, name):
 
 @pytest.mark.parametrize("name", optimizers.ALL)
 def test_slots_cost_what_the_engine_says(name):
-    for storage, column in zip(cards.NAMES, range(3), strict=True):
+    for storage, column in zip(NAMES, range(3), strict=True):
         opt = optimizers.ALL[name](storage=storage)
         cost = adaptx.engine.cost.costs(opt, {"w": MATRIX})[0]
         slots = [slot for slot in cards.card(name).slots if slot.used]
@@ -82,10 +83,10 @@ def test_fields_are_the_source(shown):
                   "largest v so far (AMSGrad); not by default",
                   "1.016", "2.031", "pointwise  ", "adaptx.adam(learning_rate=0.001, b1=0.9"):  # fmt: skip
         assert words in out, words
-    fields = {field.name: field for field in cards.fields_of(rules.Momentum)}
+    fields = {field.name: field for field in source.fields_of(rules.Momentum)}
     assert list(fields) == [field.name for field in dataclasses.fields(rules.Momentum)]
     assert fields["dampening"] == ("dampening", "0", "τ, in [0, 1]")
-    assert {f.name: f.default for f in cards.fields_of(controllers.threshold)}["low"] == "required"
+    assert {f.name: f.default for f in source.fields_of(controllers.threshold)}["low"] == "required"
 
 
 def test_optimizers_made_of_parts_show_both(shown):
@@ -135,4 +136,4 @@ def test_comments_are_found_behind_any_field():
         d: str = "# not a comment"
 
     assert inspect.getsource(Sample)
-    assert cards.comments(Sample) == {"a": "first", "b": "behind the last line", "c": "True or False", "d": ""}
+    assert source.comments(Sample) == {"a": "first", "b": "behind the last line", "c": "True or False", "d": ""}

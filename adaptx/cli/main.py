@@ -6,16 +6,16 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from . import show
 from .errors import InputError
 from .plan.command import command as plan
 from .race.command import command as race
+from .show.command import command as show
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None)
 app.command("plan")(plan)
-app.command("show")(show.command)
+app.command("show")(show)
 app.command("race")(race)
 # the parent of all errors in the use of options, which typer does not export under a name of its own
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]

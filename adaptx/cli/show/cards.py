@@ -1,49 +1,21 @@
-"""What `adaptx show` says of each name, read off the source: docstrings, fields, their comments, and the registries."""
+"""What `adaptx show` says of each name, read off the source and the registries."""
 
-import ast
 import dataclasses
 import inspect
-import io
-import textwrap
-import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple, get_args
-
-import jax
-import numpy as np
+from typing import Any
 
 from adaptx import controllers, optimizers, schedules, wrappers
-from adaptx.base import Controller, Rule, Signed
-from adaptx.engine.cost import tree_bytes
+from adaptx.base import Controller, Rule
 from adaptx.engine.options import EngineOptions
-from adaptx.engine.storage import NAMES, Shelf, stored_type
 
-from .errors import InputError
-from .plan.recipe import RATE
-from .text import meant
-
-SIDE = 1024  # of the matrix that bytes per parameter are counted on
-EXAMPLE = jax.ShapeDtypeStruct((SIDE, SIDE), np.float32)
-
-
-class Field(NamedTuple):
-    """A hyperparameter."""
-
-    name: str
-    default: str
-    meaning: str  # range and unit
-
-
-class Slot(NamedTuple):
-    """A slot of a rule, or a mark of a controller."""
-
-    name: str
-    sign: str
-    bytes: tuple[float, ...]  # per parameter, in each of NAMES
-    meaning: str
-    used: bool = True  # with the default flags
+from ..errors import InputError
+from ..plan.recipe import RATE
+from ..text import meant
+from .slots import Slot, marks_of, slots_of
+from .source import Field, called, fields_of, first_line, module_text, shown
 
 
 @dataclass(frozen=True)
@@ -93,7 +65,7 @@ def card(name: str) -> Card:
         return _controller(name, make(RATE))
     made = inspect.signature(make).return_annotation
     texts = [inspect.getdoc(make) or "", *([inspect.getdoc(made) or ""] if kind == "wrapper" else [])]
-    return Card(name, kind, first_line(texts[0]), _call(f"adaptx.{'schedules.' * (kind == 'schedule')}{name}", make),
+    return Card(name, kind, first_line(texts[0]), called(f"adaptx.{'schedules.' * (kind == 'schedule')}{name}", make),
                 texts, [], [], [])  # fmt: skip
 
 
@@ -109,7 +81,7 @@ def _optimizer(name: str, make: Callable[..., Any]) -> Card:
         facts += _controller_facts(controller)
     facts += [("metrics", _metrics(opt)), ("engine options", ", ".join(EngineOptions.__annotations__))]
     facts.append(("reference", ", ".join(_references(rule, controller))))
-    call = _call(f"adaptx.{name}", make)
+    call = called(f"adaptx.{name}", make)
     return Card(name, "optimizer", first_line(inspect.getdoc(make)), call, texts, slots_of(rule), fields, facts)
 
 
@@ -122,7 +94,7 @@ def _controller(name: str, made: Controller) -> Card:
     own = next(key for key, value in vars(controllers).items() if value is type(made))
     preset = "" if function is type(made) else _preset(made)
     line = first_line(inspect.getdoc(function)) if function else f"`{own}` with {preset}."
-    call = _call(f"adaptx.controllers.{name if function else own}", function or type(made))
+    call = called(f"adaptx.controllers.{name if function else own}", function or type(made))
     facts = [*([("here", preset)] if preset else []), *_controller_facts(made)]
     facts += [("metrics", _metrics(optimizers.sgd(made))), ("reference", made.reference or "none")]
     return Card(name, "controller", line, call, [module_text(made)], marks_of(made),
@@ -137,59 +109,6 @@ def _preset(made: Controller) -> str:
         return ""
     pairs = [(f.name, getattr(made, f.name), getattr(plain(), f.name)) for f in dataclasses.fields(plain)]
     return ", ".join(f"{name}={shown(value)}" for name, value, other in pairs if value != other)
-
-
-def fields_of(cls: type) -> list[Field]:
-    """The hyperparameters of a class with the comments behind them."""
-    notes = comments(cls)
-    made: Any = cls
-    return [
-        Field(f.name, "required" if f.default is dataclasses.MISSING else shown(f.default), notes.get(f.name, ""))
-        for f in dataclasses.fields(made)
-    ]
-
-
-@lru_cache
-def comments(cls: type) -> dict[str, str]:
-    """Annotated name -> the comment at the end of its line; "True or False" for a bool without one."""
-    source = textwrap.dedent(inspect.getsource(cls))
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    found = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
-    body = next(node.body for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ClassDef))
-    out = {}
-    for node in body:
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            plain = "True or False" if ast.unparse(node.annotation) == "bool" else ""
-            out[node.target.id] = found.get(node.end_lineno or node.lineno, plain)
-    return out
-
-
-def slots_of(rule: Rule) -> list[Slot]:
-    """The slots of a rule, those that its flags leave out too."""
-    out, notes, kinds = [], comments(rule.Slots), rule.slot_kinds()
-    for name, hint in rule.Slots.__annotations__.items():
-        signed = Signed in (hint, *get_args(hint))
-        each = tuple(slot_bytes(signed, storage) for storage in NAMES)
-        sign = "both signs" if signed else "never negative"
-        out.append(Slot(name, sign, each, notes.get(name, ""), name in kinds))
-    return out
-
-
-def slot_bytes(signed: bool, storage: str) -> float:
-    """Bytes per parameter of one slot in a storage."""
-    stored = stored_type(Shelf((("x", signed, storage),)), EXAMPLE.shape, EXAMPLE.dtype)
-    arrays = jax.tree.map(lambda pair: jax.ShapeDtypeStruct(*pair), stored, is_leaf=_is_pair)
-    return tree_bytes(arrays) / SIDE**2
-
-
-def _is_pair(x: Any) -> bool:
-    return type(x) is tuple and len(x) == 2 and isinstance(x[1], np.dtype)
-
-
-def marks_of(made: Controller) -> list[Slot]:
-    """The marks of a controller; they are f32 whatever the storage."""
-    marks = jax.eval_shape(made.marks, EXAMPLE)
-    return [Slot(name, "", (tree_bytes(mark) / SIDE**2,) * len(NAMES), "") for name, mark in marks.items()]
 
 
 def _rule_facts(rule: Rule) -> list[tuple[str, str]]:
@@ -213,30 +132,3 @@ def _controller_facts(made: Controller) -> list[tuple[str, str]]:
 
 def _metrics(opt: Any) -> str:
     return ", ".join(opt.metric_names)
-
-
-def module_text(part: Any) -> str:
-    """The docstring of the module a value's class is in: equations and source."""
-    return inspect.cleandoc(getattr(inspect.getmodule(type(part)), "__doc__", None) or "")
-
-
-def first_line(text: str | None) -> str:
-    """The first line of a docstring."""
-    return (text or "").strip().split("\n")[0].rstrip()
-
-
-def shown(value: Any) -> str:
-    """A default value, floats in six digits."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, tuple):
-        return f"({', '.join(map(shown, value))})"
-    return repr(value)
-
-
-def _call(name: str, function: Callable[..., Any]) -> str:
-    words = []
-    for p in inspect.signature(function).parameters.values():
-        star = {p.VAR_KEYWORD: "**", p.VAR_POSITIONAL: "*"}.get(p.kind, "")
-        words.append(f"{star}{p.name}" + ("" if p.default is p.empty else f"={shown(p.default)}"))
-    return f"{name}({', '.join(words)})"

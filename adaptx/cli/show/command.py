@@ -1,4 +1,4 @@
-"""`adaptx show`: the card of an optimizer, a controller, a schedule or a wrapper, or a list of them all."""
+"""The command `adaptx show`: print a card, or a line for each."""
 
 from typing import Annotated
 
@@ -8,10 +8,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from adaptx.engine.storage import NAMES
-
-from .cards import Card, Slot, card, registry
-from .text import console
+from ..text import console
+from .cards import Card, card, registry
+from .slots import NAMES, Slot
 
 
 def command(
