@@ -1,5 +1,6 @@
 """`adaptx plan` counts the bytes that init makes, on one device and on several, and refuses bad input in a sentence."""
 
+import codecs
 import json
 import re
 import sys
@@ -11,9 +12,9 @@ import numpy as np
 import pytest
 
 import adaptx
-from adaptx.cli import text
 from adaptx.cli.main import main
-from adaptx.cli.plan import budget, models, recipe, sentences, shapes
+from adaptx.cli.plan import budget, models, recipe, shapes
+from adaptx.cli.words import plain, seconds, size
 
 INSTANT = 20.0  # seconds for 100 B parameters; a fraction of one on an idle machine, and all of them would take memory
 TREE = """
@@ -276,14 +277,14 @@ def test_bad_input_is_refused_in_one_sentence(folder, capsys, arguments, words):
     ],
 )
 def test_sizes(count, words):
-    assert text.size(count) == words
+    assert size(count) == words
 
 
 def test_times():
-    assert [sentences.seconds(t) for t in (2.5, 0.0123, 4.6e-5)] == ["2.5 s", "12.3 ms", "46 µs"]
+    assert [seconds(t) for t in (2.5, 0.0123, 4.6e-5)] == ["2.5 s", "12.3 ms", "46 µs"]
 
 
 def test_letters_an_encoding_lacks_are_spelled_out():
-    text.codecs.register_error("plain", text.plain)
+    codecs.register_error("plain", plain)
     written = "v ← β₂ v + (1 − β₂ᵗ) g², ‖ĥ‖ ≤ √v̂ · ε │".encode("ascii", "plain").decode()
     assert re.sub(r" +", " ", written) == "v <- beta_2 v + (1 - beta_2^t) g^2, ||h^|| <= sqrt v^ * epsilon -"

@@ -4,12 +4,11 @@ from collections.abc import Sequence
 
 import typer
 from rich.console import Console
-from rich.text import Text
 
-from .errors import InputError
 from .plan.command import command as plan
 from .race.command import command as race
 from .show.command import command as show
+from .words import InputError, say
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
@@ -33,14 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = app(args=arguments, prog_name="adaptx", standalone_mode=False) or 0
     except InputError as error:
-        return _say(str(error), 2)
+        return _end(str(error), 2)
     except UsageError as error:
-        return _say(error.format_message(), 2)  # pyright: ignore[reportAttributeAccessIssue]
+        return _end(error.format_message(), 2)  # pyright: ignore[reportAttributeAccessIssue]
     except typer.Abort:
         code = INTERRUPTED
-    return _say("Interrupted; nothing was written.", code) if code == INTERRUPTED else code
+    return _end("Interrupted; nothing was written.", code) if code == INTERRUPTED else code
 
 
-def _say(sentence: str, code: int) -> int:
-    Console(stderr=True).print(Text(" ".join(sentence.split()), style="red"), soft_wrap=True)
+def _end(sentence: str, code: int) -> int:
+    say(Console(stderr=True), " ".join(sentence.split()), "red")
     return code

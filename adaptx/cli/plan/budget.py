@@ -19,7 +19,7 @@ from adaptx.engine.rounding import KEPT
 from adaptx.engine.run import treatment
 from adaptx.engine.tree import Leaves
 
-from ..errors import InputError
+from ..words import InputError
 
 SHARDING = "even split along the first axis that the number of devices divides; replicated where there is none"
 

@@ -1,19 +1,16 @@
 """The command `adaptx plan`: work out the budget, write it, print its tables."""
 
-import inspect
 import json
 from pathlib import Path
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 import adaptx
 
-from ..errors import InputError
-from ..text import console, shaped, size
+from ..registries import equations
+from ..words import InputError, console, say, shaped, size, titled
 from . import options
 from .budget import Budget, Part, budget
 from .models import model
@@ -55,23 +52,19 @@ def command(
 def _show(source: str, opt: adaptx.Optimizer, plan: Budget, bandwidth: float | None, top: int) -> None:
     """Prints the parts, what the numbers mean, the largest leaves and the equations."""
     out = console()
-    _print(out, f"{source}: {plan.elements:,} parameters in {len(plan.leaves)} leaves; {opt!r}", "bold")
+    say(out, f"{source}: {plan.elements:,} parameters in {len(plan.leaves)} leaves; {opt!r}", "bold")
     out.print(_parts(plan))
     for line in notes(opt, plan, bandwidth):
-        _print(out, line)
+        say(out, line)
     if top:
         out.print(_leaves(plan, top))
     for part in (opt.rule, opt.controller):
         if part is not None:
-            _print(out, f"\n{(inspect.getmodule(type(part)) or part).__doc__ or ''}".rstrip())
-
-
-def _print(out: Console, text: str, style: str = "") -> None:
-    out.print(Text(text, style=style), soft_wrap=True)
+            say(out, f"\n{equations(part)}")
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
+    table = titled(title)
     for index, column in enumerate(columns):
         table.add_column(column, justify="right" if index > 1 else "left", no_wrap=index > 1, overflow="fold")
     return table

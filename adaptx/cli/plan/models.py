@@ -15,8 +15,7 @@ from jaxtyping import PyTree
 
 from adaptx.engine.tree import Leaves, dtype_of, is_none, is_trained, take_apart
 
-from ..errors import InputError
-from ..text import cause, meant
+from ..words import InputError, cause, check_name, meant, reading
 from .shapes import EXAMPLES
 
 DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
@@ -32,8 +31,8 @@ def model(source: str, dtype: str | None) -> Leaves:
     Raises:
         InputError: no such model, a file or function that gives none, or a tree without a floating array.
     """
-    if dtype is not None and dtype not in DTYPES:
-        raise InputError(f"--dtype {dtype}: there is no such dtype{meant(dtype, DTYPES)}; choose {', '.join(DTYPES)}.")
+    if dtype is not None:
+        check_name("dtype", dtype, DTYPES)
     if source in EXAMPLES:
         tree: PyTree = EXAMPLES[source]()
     elif source.lower().endswith(".npz"):
@@ -66,14 +65,10 @@ def _shape(leaf: Any, dtype: str | None) -> Any:
 
 def _headers(path: Path) -> dict[str, jax.ShapeDtypeStruct]:
     """The shapes in an .npz file, from the headers of its arrays alone."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; check the path (the current folder is {Path.cwd()}).")
     try:
-        with zipfile.ZipFile(path) as archive:
+        with reading(path, path), zipfile.ZipFile(path) as archive:
             names = [name for name in archive.namelist() if name.endswith(".npy")]
             return {name.removesuffix(".npy"): _header(archive, name) for name in names}
-    except OSError as error:
-        raise InputError(f"{path}: the file cannot be read ({error.strerror or error}).") from error
     except (zipfile.BadZipFile, ValueError, EOFError, RuntimeError, NotImplementedError) as error:
         remedy = "write one with numpy.savez(file, **arrays)"
         raise InputError(f"{path}: not an .npz archive of plain arrays ({cause(error)}); {remedy}.") from error

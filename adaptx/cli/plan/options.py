@@ -7,7 +7,7 @@ from typer import Argument, Option
 
 from adaptx import controllers, optimizers
 
-from ..errors import InputError
+from ..words import InputError
 from .models import DTYPES
 from .shapes import EXAMPLES
 

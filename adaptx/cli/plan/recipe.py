@@ -8,15 +8,12 @@ from typing import Any
 
 import adaptx
 from adaptx import controllers, optimizers
-from adaptx.engine.options import EngineOptions
 
-from ..errors import InputError
-from ..race.contestants import uses_rate
-from ..text import meant
+from ..registries import ENGINE_OPTIONS, RATE, uses_rate
+from ..words import InputError, check_name, meant
 
 WORDS = {"true": True, "false": False, "none": None}
 FLAGS = ("learning_rate", "storage", "storage_exclude", "rounding")  # these have a flag of their own
-RATE = 1e-3  # what a controller starts from where no --learning-rate is given
 
 
 def optimizer(
@@ -34,11 +31,7 @@ def optimizer(
     Raises:
         InputError: an unknown name, key or value; the sentence lists the valid ones.
     """
-    if name not in optimizers.ALL:
-        valid = ", ".join(optimizers.ALL)
-        raise InputError(
-            f"--optimizer {name}: there is no such optimizer{meant(name, optimizers.ALL)}; choose {valid}."
-        )
+    check_name("optimizer", name, optimizers.ALL)
     given: dict[str, Any] = dict(_change(name, text) for text in changes)
     if exclude and storage in (None, "f32"):
         raise InputError(f"--storage-exclude {exclude[0]}: nothing to exclude from; add --storage bf16 or int8.")
@@ -61,10 +54,7 @@ def optimizer(
 
 
 def _controller(name: str, rate: float | None) -> Any:
-    if name not in controllers.ALL:
-        valid = ", ".join(controllers.ALL)
-        near = meant(name, controllers.ALL)
-        raise InputError(f"--controller {name}: there is no such controller{near}; choose {valid}.")
+    check_name("controller", name, controllers.ALL)
     if rate is not None and not uses_rate(name):
         raise InputError(f"--learning-rate {rate:g}: {name} finds the rate itself; leave --learning-rate out.")
     return controllers.ALL[name](RATE if rate is None else rate)
@@ -73,7 +63,7 @@ def _controller(name: str, rate: float | None) -> Any:
 def keys(name: str) -> list[str]:
     """What --set may change of an optimizer: its own arguments, then the engine options."""
     own = [p.name for p in inspect.signature(optimizers.ALL[name]).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    return [key for key in dict.fromkeys((*own, *EngineOptions.__annotations__)) if key not in FLAGS]
+    return [key for key in dict.fromkeys((*own, *ENGINE_OPTIONS)) if key not in FLAGS]
 
 
 def _change(name: str, text: str) -> tuple[str, Any]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import adaptx
 
-from ..text import size
+from ..words import seconds, size
 from .budget import SHARDING, Budget, Leaf
 
 
@@ -51,14 +51,6 @@ def _caveats(opt: adaptx.Optimizer, plan: Budget) -> list[str]:
     if plan.untrained:
         lines.append(f"Not trained, because not floating, and not counted: {plan.untrained} leaves.")
     return lines
-
-
-def seconds(time: float) -> str:
-    """A time in s, ms or µs."""
-    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
-        if time >= scale:
-            return f"{time / scale:.3g} {unit}"
-    return f"{time / 1e-6:.3g} µs"
 
 
 def as_json(source: str, opt: adaptx.Optimizer, plan: Budget, bandwidth: float | None) -> dict[str, Any]:

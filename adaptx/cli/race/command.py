@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 from rich.text import Text
 
+from ..words import say, titled
 from . import contest, data, options, report
 from .contestants import CONTROLLED, Contestant, choose
 from .sentences import COLUMNS, cells, notes, verdict
@@ -45,7 +44,7 @@ def command(
     console = Console()
     title = f"{dataset.name}: {settings.steps} steps, {settings.grid[2]} learning rates, {settings.seeds} seeds"
     _show(console, summary, title)
-    console.print(Text(f"Report: {page}"), soft_wrap=True)
+    say(console, f"Report: {page}")
 
 
 def _race(contestants: Sequence[Contestant], dataset: data.Dataset, settings: contest.Settings) -> list[contest.Course]:
@@ -66,9 +65,9 @@ def _race(contestants: Sequence[Contestant], dataset: data.Dataset, settings: co
 
 def _show(console: Console, summary: Summary, title: str) -> None:
     """Prints the table, the verdict and the definitions."""
-    # narrow gaps: the longest name, adam+prodigy+cosine, fits into 80 columns
-    style = {"title_style": "bold", "header_style": "bold", "box": SIMPLE_HEAD, "padding": (0, 1, 0, 0)}
-    table = Table(title=title, title_justify="left", show_edge=False, **style)
+    table = titled(title)
+    table.show_edge = False
+    table.padding = (0, 1, 0, 0)  # narrow gaps: the longest name, adam+prodigy+cosine, fits into 80 columns
     for index, column in enumerate(COLUMNS):
         table.add_column(column, justify="right" if index else "left", no_wrap=index > 0, overflow="fold")
     for row in summary.rows:

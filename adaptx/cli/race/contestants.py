@@ -11,7 +11,8 @@ from typing import Any
 import adaptx
 from adaptx import controllers
 
-from ..errors import InputError
+from ..registries import uses_rate
+from ..words import InputError
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,6 @@ def contestant(name: str) -> Contestant:
     if not rates:
         return Contestant(name, lambda rate: build(learning_rate(controller, rate)), tuned)
     return Contestant(name, lambda rate, steps: build(learning_rate(controller, rate, steps)), tuned, scheduled=True)
-
-
-def uses_rate(controller: str) -> bool:
-    """Whether a controller of the registry starts from a given rate, so that it has one to tune."""
-    return controllers.ALL[controller](0.1) != controllers.ALL[controller](0.2)  # they compare by value
 
 
 def learning_rate(controller: str | None, rate: Any, steps: int | None = None) -> Any:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..words import InputError
 from .readers import Examples, read
 
 SPLIT_SEED = 0

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Option
 
-from ..errors import InputError
+from ..words import InputError
 from .contest import Settings
 from .contestants import CLASSICAL, CONTROLLED
 from .data import Dataset

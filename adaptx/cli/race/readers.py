@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError
+from ..words import InputError, reading
 
 BUILTIN = ("digits", "breast_cancer", "wine")
 
@@ -39,12 +39,8 @@ def read(source: str, target: str | None) -> Examples:
         return _builtin(source)
     if path.suffix.lower() not in (".csv", ".npz"):
         raise InputError(f"--data {source}: expected one of {', '.join(BUILTIN)}, or a .csv or .npz file.")
-    if not path.is_file():
-        raise InputError(f"--data {source}: no such file; check the path (the current folder is {Path.cwd()}).")
-    try:
+    with reading(f"--data {source}", path):
         return _read_npz(path, target) if path.suffix.lower() == ".npz" else _read_csv(path, target)
-    except OSError as error:
-        raise InputError(f"--data {source}: the file cannot be read ({error.strerror or error}).") from error
 
 
 def _builtin(name: str) -> Examples:

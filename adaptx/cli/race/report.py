@@ -15,7 +15,7 @@ import numpy as np
 
 import adaptx
 
-from ..errors import InputError
+from ..words import InputError
 from . import figures
 from .contest import Course, Settings
 from .data import Dataset

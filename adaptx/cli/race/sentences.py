@@ -2,6 +2,7 @@
 
 import math
 
+from ..words import loss, rate
 from .summary import SLACK, Row, Summary
 
 COLUMNS = ("optimizer", "best rate", "val. loss", "test acc., %", "steps", "width", "seconds")
@@ -18,22 +19,6 @@ def cells(row: Row) -> tuple[str, ...]:
         f"{'≥ ' if row.cut else ''}{row.width:.1f}" if math.isfinite(row.width) else "–",
         f"{row.seconds:.1f}",
     )
-
-
-def rate(value: float) -> str:
-    """A learning rate in two significant digits."""
-    if not math.isfinite(value):
-        return "–"
-    return (
-        f"{value:.2g}"
-        if 1e-3 <= value < 1e3 or value == 0
-        else f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e+")
-    )
-
-
-def loss(value: float) -> str:
-    """A loss in three decimals, or in two significant digits if it is small."""
-    return f"{value:.3f}" if value >= 0.01 else f"{value:.2g}"
 
 
 def accuracy(row: Row) -> str:

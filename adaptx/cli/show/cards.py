@@ -9,13 +9,11 @@ from typing import Any
 
 from adaptx import controllers, optimizers, schedules, wrappers
 from adaptx.base import Controller, Rule
-from adaptx.engine.options import EngineOptions
 
-from ..errors import InputError
-from ..plan.recipe import RATE
-from ..text import meant
+from ..registries import ENGINE_OPTIONS, RATE, equations
+from ..words import InputError, meant
 from .slots import Slot, marks_of, slots_of
-from .source import Field, called, fields_of, first_line, module_text, shown
+from .source import Field, called, fields_of, first_line, shown
 
 
 @dataclass(frozen=True)
@@ -74,12 +72,12 @@ def _optimizer(name: str, make: Callable[..., Any]) -> Card:
     rule, controller = opt.rule, opt.controller
     told = [inspect.getdoc(make) or ""] if type(rule).__name__.lower() != name else []
     fields, facts = [("rule", fields_of(type(rule)))], _rule_facts(rule)
-    texts = [*told, module_text(rule)]
+    texts = [*told, equations(rule)]
     if controller is not None:
-        texts.append(module_text(controller))
+        texts.append(equations(controller))
         fields.append(("controller", fields_of(type(controller))))
         facts += _controller_facts(controller)
-    facts += [("metrics", _metrics(opt)), ("engine options", ", ".join(EngineOptions.__annotations__))]
+    facts += [("metrics", _metrics(opt)), ("engine options", ", ".join(ENGINE_OPTIONS))]
     facts.append(("reference", ", ".join(_references(rule, controller))))
     call = called(f"adaptx.{name}", make)
     return Card(name, "optimizer", first_line(inspect.getdoc(make)), call, texts, slots_of(rule), fields, facts)
@@ -97,7 +95,7 @@ def _controller(name: str, made: Controller) -> Card:
     call = called(f"adaptx.controllers.{name if function else own}", function or type(made))
     facts = [*([("here", preset)] if preset else []), *_controller_facts(made)]
     facts += [("metrics", _metrics(optimizers.sgd(made))), ("reference", made.reference or "none")]
-    return Card(name, "controller", line, call, [module_text(made)], marks_of(made),
+    return Card(name, "controller", line, call, [equations(made)], marks_of(made),
                 [("controller", fields_of(type(made)))], facts)  # fmt: skip
 
 

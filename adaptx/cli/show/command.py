@@ -3,12 +3,11 @@
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ..text import console
+from ..words import console, say, titled
 from .cards import Card, card, registry
 from .slots import NAMES, Slot
 
@@ -25,10 +24,10 @@ def command(
         _list(out)
         return
     one = card(name)
-    _say(out, f"{one.name}, {'an' if one.kind[0] in 'aeiou' else 'a'} {one.kind}", "bold")
-    _say(out, f"{one.call}\n", "dim")
+    say(out, f"{one.name}, {'an' if one.kind[0] in 'aeiou' else 'a'} {one.kind}", "bold")
+    say(out, f"{one.call}\n", "dim")
     for text in one.texts:
-        _say(out, f"{text}\n")
+        say(out, f"{text}\n")
     if one.slots:
         out.print(_slots(one))
     for what, fields in one.fields:
@@ -39,18 +38,18 @@ def command(
             out.print(table)
     width = max((len(key) for key, _ in one.facts), default=0)
     for key, value in one.facts:
-        _say(out, f"{key:<{width}}  {value}")
+        say(out, f"{key:<{width}}  {value}")
 
 
 def _list(out: Console) -> None:
     cards = [card(name) for name in registry()]
     width = max(len(one.name) for one in cards)
     for kind in dict.fromkeys(one.kind for one in cards):
-        _say(out, f"{kind.capitalize()}s", "bold")
+        say(out, f"{kind.capitalize()}s", "bold")
         for one in cards:
             if one.kind == kind:
-                _say(out, f"  {one.name:<{width}}  {one.line}")
-    _say(out, "Equations and hyperparameters of one: adaptx show NAME", "dim")
+                say(out, f"  {one.name:<{width}}  {one.line}")
+    say(out, "Equations and hyperparameters of one: adaptx show NAME", "dim")
 
 
 def _slots(one: Card) -> Table:
@@ -71,11 +70,7 @@ def _slots(one: Card) -> Table:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", header_style="bold", box=SIMPLE_HEAD)
+    table = titled(title)
     for column in columns:
         table.add_column(column, justify="right" if column in (*NAMES, "B/param") else "left", overflow="fold")
     return table
-
-
-def _say(out: Console, text: str, style: str = "") -> None:
-    out.print(Text(text, style=style), soft_wrap=True)

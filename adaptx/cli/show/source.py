@@ -44,11 +44,6 @@ def comments(cls: type) -> dict[str, str]:
     return out
 
 
-def module_text(part: Any) -> str:
-    """The docstring of the module a value's class is in: equations and source."""
-    return inspect.cleandoc(getattr(inspect.getmodule(type(part)), "__doc__", None) or "")
-
-
 def first_line(text: str | None) -> str:
     """The first line of a docstring."""
     return (text or "").strip().split("\n")[0].rstrip()
