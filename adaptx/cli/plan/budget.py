@@ -7,7 +7,6 @@ the state keeps of it is split along the same axis, where N divides it there too
 import dataclasses
 import re
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import numpy as np
@@ -22,6 +21,9 @@ from adaptx.engine.tree import Leaves
 from ..words import InputError
 
 SHARDING = "even split along the first axis that the number of devices divides; replicated where there is none"
+
+Kind = tuple[tuple[int, ...], np.dtype, bool]  # shape and dtype of a leaf, and whether its slots stay f32
+Arrays = dict[str, list[jax.ShapeDtypeStruct]]  # what the state keeps of a leaf, by name
 
 
 @dataclass(frozen=True)
@@ -107,7 +109,7 @@ def budget(opt: adaptx.Optimizer, leaves: Leaves, shards: int) -> Budget:
     return Budget(made, _parts(opt, made, scalars), shards, len(leaves.all) - len(leaves.trained))
 
 
-def _known(opt: adaptx.Optimizer, names: dict[Any, str], count: int) -> tuple[dict[str, tuple[LeafCost, dict]], int]:
+def _known(opt: adaptx.Optimizer, names: dict[Kind, str], count: int) -> tuple[dict[str, tuple[LeafCost, Arrays]], int]:
     """Per kind of leaf its cost and the arrays of its state by name; and the bytes of all scalars with count leaves."""
     exclude = ("^excluded",) if any(kind[2] for kind in names) else (0,)
     options = dataclasses.replace(
@@ -125,8 +127,8 @@ def _known(opt: adaptx.Optimizer, names: dict[Any, str], count: int) -> tuple[di
     return known, tree_bytes(state.step) + tree_bytes(state.metrics) + rates
 
 
-def _local(cost: LeafCost, arrays: dict[str, list[Any]], axis: int | None, shards: int) -> dict[str, int]:
-    def share(x: Any) -> int:
+def _local(cost: LeafCost, arrays: Arrays, axis: int | None, shards: int) -> dict[str, int]:
+    def share(x: jax.ShapeDtypeStruct) -> int:
         cut = axis is not None and len(x.shape) > axis and x.shape[axis] % shards == 0
         return tree_bytes(x) // (shards if cut else 1)
 

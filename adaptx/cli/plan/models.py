@@ -6,7 +6,6 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -56,11 +55,12 @@ def model(source: str, dtype: str | None) -> Leaves:
     return leaves
 
 
-def _shape(leaf: Any, dtype: str | None) -> Any:
+def _shape(leaf: object, dtype: str | None) -> jax.ShapeDtypeStruct | None:
     own = dtype_of(leaf)
     if own is None:
         return None
-    return jax.ShapeDtypeStruct(np.shape(leaf), DTYPES[dtype] if dtype is not None and is_trained(leaf) else own)
+    shape = getattr(leaf, "shape", ())
+    return jax.ShapeDtypeStruct(shape, DTYPES[dtype] if dtype is not None and is_trained(leaf) else own)
 
 
 def _headers(path: Path) -> dict[str, jax.ShapeDtypeStruct]:
@@ -112,7 +112,7 @@ def _raised(source: str, error: Exception) -> str:
 
 def _imported(source: str, name: str, path: str) -> Callable[[], PyTree]:
     try:
-        found: Any = importlib.import_module(name)
+        found: object = importlib.import_module(name)
     except (Exception, SystemExit) as error:
         where = f"looked in {Path.cwd()} and the installed packages"
         raise InputError(f"{source}: the module {name!r} cannot be imported ({cause(error)}); {where}.") from error
@@ -128,16 +128,16 @@ def _imported(source: str, name: str, path: str) -> Callable[[], PyTree]:
 
 def _abstract(function: Callable[[], PyTree]) -> PyTree:
     """The tree of function() with tracing in place of computing; what is not a traced array comes as it is."""
-    held: list[tuple[list[Any], Any]] = []
+    held: list[tuple[list[object], Callable[[list], PyTree]]] = []
 
-    def arrays() -> list[Any]:
+    def arrays() -> list[jax.Array | None]:
         leaves, treedef = jax.tree.flatten(function(), is_leaf=is_none)
-        held.append(([None if isinstance(x, jax.Array) else x for x in leaves], treedef))
+        held.append(([None if isinstance(x, jax.Array) else x for x in leaves], treedef.unflatten))
         return [x if isinstance(x, jax.Array) else None for x in leaves]
 
     traced = jax.eval_shape(arrays)
-    others, treedef = held[-1]
-    return treedef.unflatten([b if a is None else a for a, b in zip(traced, others, strict=True)])
+    others, rebuild = held[-1]
+    return rebuild([b if a is None else a for a, b in zip(traced, others, strict=True)])
 
 
 @contextmanager

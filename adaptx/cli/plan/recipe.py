@@ -3,11 +3,11 @@
 import ast
 import inspect
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import adaptx
 from adaptx import controllers, optimizers
+from adaptx.base import Controller
 
 from ..registries import ENGINE_OPTIONS, RATE, uses_rate
 from ..words import InputError, check_name, meant
@@ -32,7 +32,8 @@ def optimizer(
         InputError: an unknown name, key or value; the sentence lists the valid ones.
     """
     check_name("optimizer", name, optimizers.ALL)
-    given: dict[str, Any] = dict(_change(name, text) for text in changes)
+    make: Callable[..., adaptx.Optimizer] = optimizers.ALL[name]
+    given: dict[str, object] = dict(_change(name, text) for text in changes)
     if exclude and storage in (None, "f32"):
         raise InputError(f"--storage-exclude {exclude[0]}: nothing to exclude from; add --storage bf16 or int8.")
     if storage is not None:
@@ -48,12 +49,12 @@ def optimizer(
             given["learning_rate"] = _controller(controller, learning_rate)
         elif learning_rate is not None:
             given["learning_rate"] = learning_rate
-        return optimizers.ALL[name](**given)
+        return make(**given)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name}: {error}") from error
 
 
-def _controller(name: str, rate: float | None) -> Any:
+def _controller(name: str, rate: float | None) -> Controller:
     check_name("controller", name, controllers.ALL)
     if rate is not None and not uses_rate(name):
         raise InputError(f"--learning-rate {rate:g}: {name} finds the rate itself; leave --learning-rate out.")
@@ -66,7 +67,7 @@ def keys(name: str) -> list[str]:
     return [key for key in dict.fromkeys((*own, *ENGINE_OPTIONS)) if key not in FLAGS]
 
 
-def _change(name: str, text: str) -> tuple[str, Any]:
+def _change(name: str, text: str) -> tuple[str, object]:
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key or not value:
         raise InputError(f"--set {text}: expected key=value, as b1=0.95; the keys are {', '.join(keys(name))}.")

@@ -1,7 +1,5 @@
 """The sentences under the tables of `adaptx plan`, and the same as data."""
 
-from typing import Any
-
 import adaptx
 
 from ..words import seconds, size
@@ -53,7 +51,7 @@ def _caveats(opt: adaptx.Optimizer, plan: Budget) -> list[str]:
     return lines
 
 
-def as_json(source: str, opt: adaptx.Optimizer, plan: Budget, bandwidth: float | None) -> dict[str, Any]:
+def as_json(source: str, opt: adaptx.Optimizer, plan: Budget, bandwidth: float | None) -> dict[str, object]:
     """Everything, in bytes and seconds."""
     return {
         "model": source,

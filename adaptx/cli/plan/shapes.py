@@ -4,12 +4,12 @@ Biases and scales are vectors, kernels have their inputs before their outputs, e
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import PyTree
 
-Tree = dict[str, Any]
+Tree = dict[str, PyTree]
 
 
 def _f32(*shape: int) -> jax.ShapeDtypeStruct:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,12 +44,12 @@ class Settings:
 
 
 class Measured(NamedTuple):
-    """What is measured at each evaluation; arrays of shape (rates, seeds, evaluations) once a race is over."""
+    """What is measured at each evaluation; arrays of shape (rates, seeds, evaluations)."""
 
-    train_loss: Any  # nats, over all training rows
-    validation_loss: Any  # nats
-    test_accuracy: Any  # share of the test rows, in [0, 1]
-    learning_rate: Any  # the one the last update used; NaN before the first
+    train_loss: np.ndarray  # nats, over all training rows
+    validation_loss: np.ndarray  # nats
+    test_accuracy: np.ndarray  # share of the test rows, in [0, 1]
+    learning_rate: np.ndarray  # the one the last update used; NaN before the first
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def run(
         tick("training")
         carry, measured = program(rates, carry, rows, np.int32(first), np.int32(last), data)
         seen.append(jax.tree.map(np.asarray, measured))
-    measured = Measured(*(np.stack(values, axis=-1) for values in zip(*seen, strict=True)))
+    measured = Measured(**{name: np.stack([one[name] for one in seen], axis=-1) for name in Measured._fields})
     measured.learning_rate[..., 0] = np.nan
     return Course(
         contestant.name, np.asarray(rates, np.float64), settings.evaluated, measured,
@@ -123,8 +123,8 @@ def _over_members(function: Callable, *axes: str) -> Callable:
     return jax.vmap(seeds, in_axes=tuple(0 if "r" in names else None for names in axes))
 
 
-def _advance(build: Callable[[Any], adaptx.Optimizer]) -> Callable:
-    """Trains one member from step `first` to step `last` and evaluates it there."""
+def _advance(build: Callable[[jax.Array], adaptx.Optimizer]) -> Callable:
+    """Trains one member from step `first` to step `last` and evaluates it there, by the names of Measured."""
 
     def advance(rate, carry, rows, first, last, data):
         optimizer = build(rate)
@@ -136,12 +136,12 @@ def _advance(build: Callable[[Any], adaptx.Optimizer]) -> Callable:
             return optimizer.step(grads, state, params, value=value)
 
         params, state = jax.lax.fori_loop(first, last, one_step, carry)
-        measured = Measured(
-            train_loss=problem.loss(params, x, y),
-            validation_loss=problem.loss(params, *validation),
-            test_accuracy=problem.accuracy(params, *test),
-            learning_rate=adaptx.read(state, "learning_rate"),
-        )
+        measured = {
+            "train_loss": problem.loss(params, x, y),
+            "validation_loss": problem.loss(params, *validation),
+            "test_accuracy": problem.accuracy(params, *test),
+            "learning_rate": adaptx.read(state, "learning_rate"),
+        }
         return (params, state), measured
 
     return advance

@@ -6,13 +6,18 @@ A name is a rule, `adam`; a rule and a controller, `adam+prodigy`; and either wi
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+
+from jaxtyping import Array
 
 import adaptx
 from adaptx import controllers
+from adaptx.base import Controller
+from adaptx.values import Scalar
 
 from ..registries import uses_rate
 from ..words import InputError
+
+Rate = Scalar | Controller | Callable[[Array], Array]  # what an optimizer takes as its learning rate
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Contestant:
     tuned: bool = True
     scheduled: bool = False
 
-    def optimizer(self, rate: Any, steps: int) -> adaptx.Optimizer:
+    def optimizer(self, rate: Scalar, steps: int) -> adaptx.Optimizer:
         """The optimizer for this rate in a race of so many steps."""
         return self.build(rate, steps) if self.scheduled else self.build(rate)
 
@@ -97,7 +102,7 @@ def contestant(name: str) -> Contestant:
     return Contestant(name, lambda rate, steps: build(learning_rate(controller, rate, steps)), tuned, scheduled=True)
 
 
-def learning_rate(controller: str | None, rate: Any, steps: int | None = None) -> Any:
+def learning_rate(controller: str | None, rate: Scalar, steps: int | None = None) -> Rate:
     """The controller, or the plain rate, times a cosine to zero over `steps` where they are given."""
     made = rate if controller is None else controllers.ALL[controller](rate)
     if steps is None:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import jinja2
 import numpy as np
@@ -81,7 +80,7 @@ def write(folder: Path, dataset: Dataset, settings: Settings, courses: Sequence[
     return folder / "report.html"
 
 
-def as_results(dataset: Dataset, settings: Settings, courses: Sequence[Course], summary: Summary) -> dict[str, Any]:
+def as_results(dataset: Dataset, settings: Settings, courses: Sequence[Course], summary: Summary) -> dict[str, object]:
     """Everything measured, as JSON values of six digits; NaN (undefined) and infinity (never, diverged) become null."""
     rows = {row.name: row for row in summary.rows}
     parts = {name: len(getattr(dataset, name).y) for name in ("train", "validation", "test")}
@@ -97,18 +96,17 @@ def as_results(dataset: Dataset, settings: Settings, courses: Sequence[Course], 
         }
         for course in courses
     ]
-    return _plain(
-        {
-            "schema": SCHEMA,
-            "versions": {"adaptx": adaptx.__version__, **{name: version(name) for name in ("jax", "optax", "numpy")}},
-            "data": {"name": dataset.name, "features": dataset.features, "classes": dataset.classes, "rows": parts},
-            "settings": asdict(settings),
-            "target_loss": summary.target_loss,
-            "verdict": verdict(summary),
-            "ranking": [row.name for row in summary.rows],
-            "contestants": contestants,
-        }
-    )
+    results = {
+        "schema": SCHEMA,
+        "versions": {"adaptx": adaptx.__version__, **{name: version(name) for name in ("jax", "optax", "numpy")}},
+        "data": {"name": dataset.name, "features": dataset.features, "classes": dataset.classes, "rows": parts},
+        "settings": asdict(settings),
+        "target_loss": summary.target_loss,
+        "verdict": verdict(summary),
+        "ranking": [row.name for row in summary.rows],
+        "contestants": contestants,
+    }
+    return {name: _plain(value) for name, value in results.items()}
 
 
 def as_html(dataset: Dataset, settings: Settings, courses: Sequence[Course], summary: Summary) -> str:
@@ -144,7 +142,7 @@ def _moves(course: Course) -> bool:
     return bool(np.any(np.isfinite(used) & (used != used[..., :1])))
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     """JSON values for nested dicts, tuples, arrays and numbers."""
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from types import ModuleType
 
 from adaptx import controllers, optimizers, schedules, wrappers
 from adaptx.base import Controller, Rule
@@ -13,7 +13,7 @@ from adaptx.base import Controller, Rule
 from ..registries import ENGINE_OPTIONS, RATE, equations
 from ..words import InputError, meant
 from .slots import Slot, marks_of, slots_of
-from .source import Field, called, fields_of, first_line, shown
+from .source import Field, called, fields_of, first_line, hyperparameters, shown
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Card:
 
 
 @lru_cache
-def registry() -> dict[str, tuple[str, Callable[..., Any]]]:
+def registry() -> dict[str, tuple[str, Callable[..., object]]]:
     """Name -> (kind, constructor) of everything that can be shown, kind by kind."""
     kinds = {
         "optimizer": optimizers.ALL,
@@ -42,7 +42,7 @@ def registry() -> dict[str, tuple[str, Callable[..., Any]]]:
     return {name: (kind, make) for kind, names in kinds.items() for name, make in names.items()}
 
 
-def _functions(module: Any) -> dict[str, Callable[..., Any]]:
+def _functions(module: ModuleType) -> dict[str, Callable[..., object]]:
     made_here = inspect.getmembers(module, lambda x: inspect.isfunction(x) and x.__module__ == module.__name__)
     return {name: function for name, function in made_here if not name.startswith("_")}
 
@@ -58,16 +58,17 @@ def card(name: str) -> Card:
         raise InputError(f"show {name}: there is no such name{meant(name, known)}; choose from {', '.join(known)}.")
     kind, make = known[name]
     if kind == "optimizer":
-        return _optimizer(name, make)
+        return _optimizer(name)
     if kind == "controller":
-        return _controller(name, make(RATE))
+        return _controller(name, controllers.ALL[name](RATE))
     made = inspect.signature(make).return_annotation
     texts = [inspect.getdoc(make) or "", *([inspect.getdoc(made) or ""] if kind == "wrapper" else [])]
     return Card(name, kind, first_line(texts[0]), called(f"adaptx.{'schedules.' * (kind == 'schedule')}{name}", make),
                 texts, [], [], [])  # fmt: skip
 
 
-def _optimizer(name: str, make: Callable[..., Any]) -> Card:
+def _optimizer(name: str) -> Card:
+    make = optimizers.ALL[name]
     opt = make()
     rule, controller = opt.rule, opt.controller
     told = [inspect.getdoc(make) or ""] if type(rule).__name__.lower() != name else []
@@ -77,13 +78,13 @@ def _optimizer(name: str, make: Callable[..., Any]) -> Card:
         texts.append(equations(controller))
         fields.append(("controller", fields_of(type(controller))))
         facts += _controller_facts(controller)
-    facts += [("metrics", _metrics(opt)), ("engine options", ", ".join(ENGINE_OPTIONS))]
+    facts += [("metrics", ", ".join(opt.metric_names)), ("engine options", ", ".join(ENGINE_OPTIONS))]
     facts.append(("reference", ", ".join(_references(rule, controller))))
     call = called(f"adaptx.{name}", make)
     return Card(name, "optimizer", first_line(inspect.getdoc(make)), call, texts, slots_of(rule), fields, facts)
 
 
-def _references(*parts: Any) -> list[str]:
+def _references(*parts: Rule | Controller | None) -> list[str]:
     return [part.reference for part in parts if part is not None and part.reference] or ["none"]
 
 
@@ -94,18 +95,18 @@ def _controller(name: str, made: Controller) -> Card:
     line = first_line(inspect.getdoc(function)) if function else f"`{own}` with {preset}."
     call = called(f"adaptx.controllers.{name if function else own}", function or type(made))
     facts = [*([("here", preset)] if preset else []), *_controller_facts(made)]
-    facts += [("metrics", _metrics(optimizers.sgd(made))), ("reference", made.reference or "none")]
+    facts += [("metrics", ", ".join(optimizers.sgd(made).metric_names)), ("reference", made.reference or "none")]
     return Card(name, "controller", line, call, [equations(made)], marks_of(made),
                 [("controller", fields_of(type(made)))], facts)  # fmt: skip
 
 
 def _preset(made: Controller) -> str:
     """Where an instance of the registry differs from its class's defaults, as name=value."""
-    plain: Any = type(made)
-    required = any(f.default is dataclasses.MISSING for f in dataclasses.fields(plain))
-    if required:
+    declared = hyperparameters(type(made))
+    if any(f.default is dataclasses.MISSING for f in declared):
         return ""
-    pairs = [(f.name, getattr(made, f.name), getattr(plain(), f.name)) for f in dataclasses.fields(plain)]
+    plain = type(made)()
+    pairs = [(f.name, getattr(made, f.name), getattr(plain, f.name)) for f in declared]
     return ", ".join(f"{name}={shown(value)}" for name, value, other in pairs if value != other)
 
 
@@ -126,7 +127,3 @@ def _controller_facts(made: Controller) -> list[tuple[str, str]]:
     if made.exact:
         facts.append(("narrow parameters", "get an f32 master copy unless rounding says otherwise"))
     return facts
-
-
-def _metrics(opt: Any) -> str:
-    return ", ".join(opt.metric_names)

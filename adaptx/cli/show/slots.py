@@ -1,13 +1,14 @@
 """What a rule or a controller keeps per parameter, and its bytes in each storage."""
 
-from typing import Any, NamedTuple, get_args
+from functools import lru_cache
+from typing import NamedTuple, get_args
 
 import jax
 import numpy as np
 
 from adaptx.base import Controller, Rule, Signed
 from adaptx.engine.cost import tree_bytes
-from adaptx.engine.storage import NAMES, Shelf, stored_type
+from adaptx.engine.storage import NAMES, Shelf
 
 from .source import comments
 
@@ -36,15 +37,12 @@ def slots_of(rule: Rule) -> list[Slot]:
     return out
 
 
+@lru_cache
 def slot_bytes(signed: bool, storage: str) -> float:
     """Bytes per parameter of one slot in a storage."""
-    stored = stored_type(Shelf((("x", signed, storage),)), EXAMPLE.shape, EXAMPLE.dtype)
-    arrays = jax.tree.map(lambda pair: jax.ShapeDtypeStruct(*pair), stored, is_leaf=_is_pair)
-    return tree_bytes(arrays) / SIDE**2
-
-
-def _is_pair(x: Any) -> bool:
-    return type(x) is tuple and len(x) == 2 and isinstance(x[1], np.dtype)
+    shelf = Shelf((("x", signed, storage),))
+    stored = jax.eval_shape(lambda p: shelf.init(lambda _: 0.0, p, p.dtype), EXAMPLE)
+    return tree_bytes(stored) / SIDE**2
 
 
 def marks_of(made: Controller) -> list[Slot]:

@@ -8,7 +8,7 @@ import textwrap
 import tokenize
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 class Field(NamedTuple):
@@ -22,11 +22,15 @@ class Field(NamedTuple):
 def fields_of(cls: type) -> list[Field]:
     """The hyperparameters of a class with the comments behind them."""
     notes = comments(cls)
-    made: Any = cls
     return [
         Field(f.name, "required" if f.default is dataclasses.MISSING else shown(f.default), notes.get(f.name, ""))
-        for f in dataclasses.fields(made)
+        for f in hyperparameters(cls)
     ]
+
+
+def hyperparameters(cls: type) -> tuple[dataclasses.Field, ...]:
+    """The dataclass fields of a rule or a controller."""
+    return dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
 
 
 @lru_cache
@@ -49,7 +53,7 @@ def first_line(text: str | None) -> str:
     return (text or "").strip().split("\n")[0].rstrip()
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """A default value, floats in six digits."""
     if isinstance(value, float):
         return f"{value:.6g}"
@@ -58,7 +62,7 @@ def shown(value: Any) -> str:
     return repr(value)
 
 
-def called(name: str, function: Callable[..., Any]) -> str:
+def called(name: str, function: Callable[..., object]) -> str:
     """How a function is called, defaults included: name(a, b=1)."""
     words = []
     for p in inspect.signature(function).parameters.values():
