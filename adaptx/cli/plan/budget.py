@@ -7,6 +7,7 @@ the state keeps of it is split along the same axis, where N divides it there too
 import dataclasses
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -21,9 +22,15 @@ from adaptx.engine.tree import Leaves
 from ..words import InputError
 
 SHARDING = "even split along the first axis that the number of devices divides; replicated where there is none"
-
-Kind = tuple[tuple[int, ...], np.dtype, bool]  # shape and dtype of a leaf, and whether its slots stay f32
 Arrays = dict[str, list[jax.ShapeDtypeStruct]]  # what the state keeps of a leaf, by name
+
+
+class Kind(NamedTuple):
+    """What the cost of a leaf depends on."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    excluded: bool  # from narrow storage
 
 
 @dataclass(frozen=True)
@@ -95,15 +102,15 @@ def budget(opt: adaptx.Optimizer, leaves: Leaves, shards: int) -> Budget:
         out = excluded_leaves(options.storage_exclude, leaves) if narrow else [False] * len(leaves.trained)
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from error
-    kinds = [(p.shape, p.dtype, excluded) for p, excluded in zip(leaves.arrays, out, strict=True)]
-    names = {kind: f"{'excluded' if kind[2] else 'leaf'}{i}" for i, kind in enumerate(dict.fromkeys(kinds))}
+    kinds = [Kind(p.shape, p.dtype, excluded) for p, excluded in zip(leaves.arrays, out, strict=True)]
+    names = {kind: f"{'excluded' if kind.excluded else 'leaf'}{i}" for i, kind in enumerate(dict.fromkeys(kinds))}
     known, scalars = _known(opt, names, len(kinds))
     made = []
     for path, kind in zip(leaves.paths, kinds, strict=True):
         cost, arrays = known[names[kind]]
-        shape, elements = kind[0], int(np.prod(kind[0]))
-        why = _reason(options.storage_exclude, path, elements) if kind[2] else ""
-        axis = next((a for a, n in enumerate(shape) if n and n % shards == 0), None) if shards > 1 else None
+        elements = int(np.prod(kind.shape))
+        why = _reason(options.storage_exclude, path, elements) if kind.excluded else ""
+        axis = next((a for a, n in enumerate(kind.shape) if n and n % shards == 0), None) if shards > 1 else None
         local = _local(cost, arrays, axis, shards)
         made.append(Leaf(dataclasses.replace(cost, path=path), elements, axis, local, why))
     return Budget(made, _parts(opt, made, scalars), shards, len(leaves.all) - len(leaves.trained))
@@ -111,12 +118,12 @@ def budget(opt: adaptx.Optimizer, leaves: Leaves, shards: int) -> Budget:
 
 def _known(opt: adaptx.Optimizer, names: dict[Kind, str], count: int) -> tuple[dict[str, tuple[LeafCost, Arrays]], int]:
     """Per kind of leaf its cost and the arrays of its state by name; and the bytes of all scalars with count leaves."""
-    exclude = ("^excluded",) if any(kind[2] for kind in names) else (0,)
+    exclude = ("^excluded",) if any(kind.excluded for kind in names) else (0,)
     options = dataclasses.replace(
         opt.options, storage_exclude=exclude, decay_mask=None, lr_scale=None, lr_scale_function=None, layout="leaf"
     )
     opt = dataclasses.replace(opt, options=options)
-    tree = {name: jax.ShapeDtypeStruct(shape, dtype) for (shape, dtype, _), name in names.items()}
+    tree = {name: jax.ShapeDtypeStruct(kind.shape, kind.dtype) for kind, name in names.items()}
     state = jax.eval_shape(opt.init, tree)
     control = state.control or {"scalars": {}, "marks": {}}
     columns = {**state.slots, **control["marks"]}

@@ -2,6 +2,7 @@
 
 import csv
 import zipfile
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,7 +162,7 @@ def _from_arrays(path: Path, name: str, features: np.ndarray, key: str, labels: 
     return Examples(features, labels, tuple(f"{name}[{column}]" for column in range(features.shape[1])))
 
 
-def _listed(names) -> str:
+def _listed(names: Iterable[str]) -> str:
     names = list(names)
     shown = ", ".join(map(repr, names[:20]))
     return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown or "none"
