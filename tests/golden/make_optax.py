@@ -70,7 +70,7 @@ def trajectory(row: Row, kind: str, scale: float) -> np.ndarray:
     """The saved parameters of one case, shape (saved steps, entries)."""
     rates = jnp.asarray(inputs.learning_rates(kind, row.learning_rate))
     transformation = PEERS[row.name](lambda count: rates[count])
-    params = {k: jnp.asarray(p) for k, p in inputs.parameters().items()}
+    params = {k: jnp.asarray(p) for k, p in inputs.parameters(row.leaves).items()}
     state = transformation.init(params)
 
     @jax.jit
@@ -79,7 +79,7 @@ def trajectory(row: Row, kind: str, scale: float) -> np.ndarray:
         return optax.apply_updates(params, updates), state
 
     history = []
-    for grads in inputs.gradients(scale):
+    for grads in inputs.gradients(scale, row.leaves):
         params, state = step(params, state, grads)
         history.append({k: np.asarray(p) for k, p in params.items()})
     return inputs.saved(history)

@@ -55,7 +55,9 @@ PEERS: dict[str, tuple[Callable, dict]] = {
 def trajectory(row: Row, kind: str, scale: float) -> np.ndarray:
     """The saved parameters of one case, shape (saved steps, entries)."""
     make, arguments = PEERS[row.name]
-    params = {k: torch.tensor(p, dtype=torch.float64, requires_grad=True) for k, p in inputs.parameters().items()}
+    params = {
+        k: torch.tensor(p, dtype=torch.float64, requires_grad=True) for k, p in inputs.parameters(row.leaves).items()
+    }
     optimizer = make(params.values(), lr=row.learning_rate, **arguments)
     group = optimizer.param_groups[0]
 
@@ -67,10 +69,10 @@ def trajectory(row: Row, kind: str, scale: float) -> np.ndarray:
         return {k: p.detach().numpy().copy() for k, p in params.items()}
 
     if row.name in PRIMED:
-        step({k: np.zeros(shape) for k, shape in inputs.SHAPES.items()}, 0.0)
+        step({k: np.zeros(inputs.LEAVES[k]) for k in row.leaves}, 0.0)
     # torch's own lr_decay makes the sequence "reciprocal" out of a constant: that is what its row compares
     rates = inputs.learning_rates("constant" if kind == "reciprocal" else kind, row.learning_rate)
-    return inputs.saved([step(g, rate) for g, rate in zip(inputs.gradients(scale), rates, strict=True)])
+    return inputs.saved([step(g, rate) for g, rate in zip(inputs.gradients(scale, row.leaves), rates, strict=True)])
 
 
 def main() -> None:

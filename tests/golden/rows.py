@@ -29,6 +29,7 @@ class Row:
     engine: dict = field(default_factory=dict)  # weight_decay, decay_mode, decay_mask, max_norm
     learning_rate: float = 0.01
     kinds: tuple[str, ...] = ("constant", "changing")  # see inputs.learning_rates
+    leaves: tuple[str, ...] = ("w", "b", "s")  # see inputs.LEAVES
     rtol: float = EXACT  # of adaptx, relative to the displacement; looser only for a stated reason
     note: str = ""
 
