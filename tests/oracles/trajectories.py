@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from . import classical
+from . import classical, factored, matrices, signs
 
 ORACLES = {
     "sgd": classical.Sgd,
@@ -13,6 +13,9 @@ ORACLES = {
     "rmsprop": classical.Rmsprop,
     "adam": classical.Adam,
     "adamw": classical.Adam,
+    "lion": signs.Lion,
+    "adafactor": factored.Adafactor,
+    "muon": matrices.Muon,
 }
 
 
