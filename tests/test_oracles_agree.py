@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from golden import compare, inputs
-from golden.rows import EXACT, ROWS, Row
+from golden.rows import EXACT, RECORDED, Row
 from oracles import ORACLES, bias_correction, direction, ema, trajectory
 
 DEFAULT_DECAY = {"adamw": 1e-2}  # the constructors' default; an oracle has none
 ROUNDING = 1e-14  # a few roundings of float64
 ITERATED = 1e-12  # five steps with a slope of up to 3.4 at 0 make at most 5e2 roundings of one
-ids = [f"{row.peer}-{row.name}" for row in ROWS]
+ids = [f"{row.peer}-{row.name}" for row in RECORDED]
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ def oracle(row: Row, kind: str, scale: float) -> np.ndarray:
     return inputs.saved(history)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=ids)
+@pytest.mark.parametrize("row", RECORDED, ids=ids)
 def test_oracle_equals_peer(row: Row, golden):
     table = golden[row.peer][row.name]
     for i, kind in enumerate(row.kinds):
@@ -60,13 +60,13 @@ def test_files_hold_exactly_the_rows(golden):
 
     for peer, table in golden.items():
         assert {name: array.shape for name, array in table.items()} == {
-            row.name: shape(row) for row in ROWS if row.peer == peer
+            row.name: shape(row) for row in RECORDED if row.peer == peer
         }
 
 
 def test_rows_are_told_apart(golden):
     """Two rows with the same trajectory would be one row, or a flag without effect at every scale."""
-    for a, b in itertools.combinations(ROWS, 2):
+    for a, b in itertools.combinations(RECORDED, 2):
         if (a.peer, a.leaves) == (b.peer, b.leaves):
             x, y = (golden[row.peer][row.name].reshape(-1, *golden[row.peer][row.name].shape[2:]) for row in (a, b))
             errors = [compare.excess(got, want, 1e-6, a.leaves) for got, want in zip(x, y, strict=False)]

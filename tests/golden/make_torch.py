@@ -13,11 +13,13 @@ from pathlib import Path
 import inputs
 import numpy as np
 import torch
-from rows import TORCH, Row
+from rows import TORCH, TORCH_MORE, Row
 
 MOMENTUM = {"momentum": 0.9}
 AVERAGED = {"momentum": 0.9, "dampening": 0.9}
 DAMPENED = {"momentum": 0.9, "dampening": 0.5}
+TINY = 1e-150  # no root of a second moment on these inputs is smaller, and its square is not yet subnormal
+UNADDED = {"eps": (TINY, 1e-3)}
 PRIMED = ("momentum_dampened", "momentum_averaged")  # rows.PRIMED says why
 
 PEERS: dict[str, tuple[Callable, dict]] = {
@@ -48,6 +50,10 @@ PEERS: dict[str, tuple[Callable, dict]] = {
     "amsgrad_decays": (torch.optim.Adam, {"amsgrad": True, "betas": (0.9, 0.9)}),
     "adamw": (torch.optim.AdamW, {}),
     "adamw_decay": (torch.optim.AdamW, {"weight_decay": 0.1}),
+    "adafactor": (torch.optim.Adafactor, UNADDED),
+    "adafactor_shapes": (torch.optim.Adafactor, UNADDED),
+    "adafactor_flags": (torch.optim.Adafactor, {"beta2_decay": -0.5, "eps": (TINY, 0.4), "d": 1.5}),
+    "adafactor_decay": (torch.optim.Adafactor, {**UNADDED, "weight_decay": 0.1}),
     "adamw_amsgrad": (torch.optim.AdamW, {"amsgrad": True, "betas": (0.9, 0.9), "weight_decay": 0.1}),
 }
 
@@ -79,7 +85,7 @@ def main() -> None:
     """Write the file next to this script."""
     table = {
         row.name: np.array([[trajectory(row, kind, scale) for scale in inputs.SCALES] for kind in row.kinds])
-        for row in TORCH
+        for row in TORCH + TORCH_MORE
     }
     np.savez_compressed(Path(__file__).with_name("torch.npz"), **table)
 
