@@ -1,5 +1,6 @@
 """How a trajectory is compared with a golden one. NumPy only."""
 
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,13 @@ def load(peer: str) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
-def excess(got: np.ndarray, want: np.ndarray, rtol: float) -> float:
+def excess(got: np.ndarray, want: np.ndarray, rtol: float, leaves: Collection[str] = tuple(inputs.SHAPES)) -> float:
     """Largest error in units of its tolerance: up to 1 is agreement, NaN if anything is. Shape (saved steps, entries).
 
     The tolerance is relative to how far an entry has moved so far, not to its value: at a gradient scale of 1e-8 a
     parameter of order 1 moves by 1e-9, and 1e-12 of its value would let a wrong rule through.
     """
-    start = inputs.flatten(inputs.parameters())
+    start = inputs.flatten(inputs.parameters(leaves))
     reach = np.maximum.accumulate(np.abs(want - start), axis=0)
     tolerance = rtol * reach + ROUNDING * np.maximum(np.abs(want), np.abs(start))
     error = np.abs(got - want)
@@ -31,10 +32,15 @@ def excess(got: np.ndarray, want: np.ndarray, rtol: float) -> float:
 
 
 def still(row: Row) -> np.ndarray:
-    """Which entries must keep their first value to the last bit: those without a gradient, unless they decay."""
-    mask = {k: np.zeros(shape, bool) for k, shape in inputs.SHAPES.items()}
+    """Which entries must keep their first value to the last bit: those without a gradient, unless they decay.
+
+    Muon makes the rows of a matrix orthogonal, which moves an entry without a gradient, but not a row without one.
+    """
+    mask = {k: np.zeros(inputs.LEAVES[k], bool) for k in row.leaves}
     decays = row.constructor == "adamw" or row.engine.get("weight_decay", 0.0) != 0.0
     matrices_only = row.engine.get("decay_mask") == "matrices"
-    for k, index in inputs.ALWAYS_ZERO.items():
-        mask[k][index] = not decays or (matrices_only and k not in inputs.MATRICES)
+    for k in mask.keys() & inputs.ALWAYS_ZERO.keys():
+        index = inputs.ALWAYS_ZERO[k]
+        alone = row.constructor != "muon" or len(index) < mask[k].ndim
+        mask[k][index] = alone and (not decays or (matrices_only and k not in inputs.MATRICES))
     return inputs.flatten(mask).astype(bool)

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rows import OPTAX, Row
+from rows import OPTAX, OPTAX_MORE, Row
 
 Rate = Callable[[jax.Array], jax.Array]
 
@@ -27,6 +27,50 @@ def _decayed(scaling: optax.GradientTransformation, rate: Rate) -> optax.Gradien
 
 def _matrices(params: dict[str, jax.Array]) -> dict[str, bool]:
     return {k: p.ndim >= 2 for k, p in params.items()}
+
+
+def _adafactor(
+    rate: Rate,
+    *,
+    decay_rate: float = 0.8,
+    eps: float = 1e-30,
+    least: int = 1,
+    threshold: float = 1.0,
+    min_scale: float | None = 1e-3,
+    b1: float | None = None,
+) -> optax.GradientTransformation:
+    """The parts of optax.adafactor, which computes beta2 in float32 and has no flag for eps2; the moment before both
+    the parameter's scale and the learning rate, which stands last here.
+    """
+
+    def beta2(step: jax.Array, exponent: float) -> jax.Array:
+        return 1.0 - (step + 1.0).astype(jnp.float64) ** -exponent
+
+    parts = [
+        optax.scale_by_factored_rms(True, decay_rate, 0, least, eps, decay_rate_fn=beta2),
+        optax.clip_by_block_rms(threshold),
+        optax.identity() if b1 is None else optax.ema(b1, debias=False),
+        optax.identity() if min_scale is None else optax.scale_by_param_block_rms(min_scale),
+    ]
+    return optax.chain(*parts, optax.scale_by_learning_rate(rate))
+
+
+# x W in optax, W x in the program of Muon: with the axes swapped, optax's scale is sqrt(max(1, rows/columns))
+AXES = dict.fromkeys(inputs.MATRICES, optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=0))
+
+
+def _muon(rate: Rate, decay: float = 0.95, nesterov: bool = True, **flags) -> optax.GradientTransformation:
+    """optax.contrib.muon on a momentum that is not corrected for its start.
+
+    optax corrects both terms of the nesterov sum, each by its own power of beta, and no flag turns that off. beta=0
+    leaves nothing to correct, and the momentum is optax.trace's.
+    """
+    flags = {"eps": 1e-7, **flags}
+    return optax.chain(
+        optax.scale(1.0 - decay),
+        optax.trace(decay, nesterov=nesterov),
+        optax.contrib.muon(rate, beta=0.0, nesterov=False, muon_weight_dimension_numbers=AXES, **flags),
+    )
 
 
 PEERS: dict[str, Callable[[Rate], optax.GradientTransformation]] = {
@@ -61,6 +105,28 @@ PEERS: dict[str, Callable[[Rate], optax.GradientTransformation]] = {
     "adamw": lambda rate: optax.adamw(rate),
     "adamw_decay": lambda rate: optax.adamw(rate, weight_decay=0.1),
     "adamw_matrices": lambda rate: optax.adamw(rate, weight_decay=0.1, mask=_matrices),
+    "lion": lambda rate: optax.lion(rate, weight_decay=0.0),
+    "lion_decays": lambda rate: optax.lion(rate, b1=0.8, b2=0.95, weight_decay=0.0),
+    "lion_decay": lambda rate: optax.lion(rate, weight_decay=0.1),
+    "lion_matrices": lambda rate: optax.lion(rate, weight_decay=0.1, mask=_matrices),
+    "adafactor": lambda rate: _adafactor(rate),
+    "adafactor_shapes": lambda rate: _adafactor(rate),
+    "adafactor_flags": lambda rate: _adafactor(rate, decay_rate=0.5, threshold=1.5, min_scale=0.4),
+    "adafactor_eps": lambda rate: _adafactor(rate, eps=1e-4),
+    "adafactor_least": lambda rate: _adafactor(rate, least=3),
+    "adafactor_unscaled": lambda rate: _adafactor(rate, min_scale=None),
+    "adafactor_momentum": lambda rate: _adafactor(rate, b1=0.9),
+    # optax.adafactor's own order: the moment of what has the learning rate in it already
+    "adafactor_momentum_last": lambda rate: optax.chain(_adafactor(rate, min_scale=None), optax.ema(0.9, debias=False)),
+    # the decay after the learning rate, as optax.adafactor has it: p <- p - lr d - 2e-3 p
+    "adafactor_independent": lambda rate: optax.chain(_adafactor(rate), optax.add_decayed_weights(-2e-3)),
+    "muon": lambda rate: _muon(rate),
+    # without nesterov the correction is a factor, which the norm takes out if eps is 0
+    "muon_plain": lambda rate: optax.contrib.muon(rate, eps=0.0, nesterov=False, muon_weight_dimension_numbers=AXES),
+    "muon_eps": lambda rate: _muon(rate, nesterov=False, eps=1e-2),
+    "muon_rms": lambda rate: _muon(rate, consistent_rms=0.2),
+    "muon_flags": lambda rate: _muon(rate, decay=0.8, ns_steps=3, ns_coeffs=(2.0, -1.5, 0.5)),
+    "muon_decay": lambda rate: _muon(rate, weight_decay=0.1),
     "sgd_clipped": lambda rate: optax.chain(optax.clip_by_global_norm(2.0), optax.sgd(rate)),
     "adam_clipped": lambda rate: optax.chain(optax.clip_by_global_norm(2.0), optax.adam(rate)),
 }
@@ -70,7 +136,7 @@ def trajectory(row: Row, kind: str, scale: float) -> np.ndarray:
     """The saved parameters of one case, shape (saved steps, entries)."""
     rates = jnp.asarray(inputs.learning_rates(kind, row.learning_rate))
     transformation = PEERS[row.name](lambda count: rates[count])
-    params = {k: jnp.asarray(p) for k, p in inputs.parameters().items()}
+    params = {k: jnp.asarray(p) for k, p in inputs.parameters(row.leaves).items()}
     state = transformation.init(params)
 
     @jax.jit
@@ -79,7 +145,7 @@ def trajectory(row: Row, kind: str, scale: float) -> np.ndarray:
         return optax.apply_updates(params, updates), state
 
     history = []
-    for grads in inputs.gradients(scale):
+    for grads in inputs.gradients(scale, row.leaves):
         params, state = step(params, state, grads)
         history.append({k: np.asarray(p) for k, p in params.items()})
     return inputs.saved(history)
@@ -90,7 +156,7 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     table = {
         row.name: np.array([[trajectory(row, kind, scale) for scale in inputs.SCALES] for kind in row.kinds])
-        for row in OPTAX
+        for row in OPTAX + OPTAX_MORE
     }
     np.savez_compressed(Path(__file__).with_name("optax.npz"), **table)
 

@@ -13,11 +13,13 @@ from pathlib import Path
 import inputs
 import numpy as np
 import torch
-from rows import TORCH, Row
+from rows import TORCH, TORCH_MORE, Row
 
 MOMENTUM = {"momentum": 0.9}
 AVERAGED = {"momentum": 0.9, "dampening": 0.9}
 DAMPENED = {"momentum": 0.9, "dampening": 0.5}
+TINY = 1e-150  # no root of a second moment on these inputs is smaller, and its square is not yet subnormal
+UNADDED = {"eps": (TINY, 1e-3)}
 PRIMED = ("momentum_dampened", "momentum_averaged")  # rows.PRIMED says why
 
 PEERS: dict[str, tuple[Callable, dict]] = {
@@ -48,6 +50,10 @@ PEERS: dict[str, tuple[Callable, dict]] = {
     "amsgrad_decays": (torch.optim.Adam, {"amsgrad": True, "betas": (0.9, 0.9)}),
     "adamw": (torch.optim.AdamW, {}),
     "adamw_decay": (torch.optim.AdamW, {"weight_decay": 0.1}),
+    "adafactor": (torch.optim.Adafactor, UNADDED),
+    "adafactor_shapes": (torch.optim.Adafactor, UNADDED),
+    "adafactor_flags": (torch.optim.Adafactor, {"beta2_decay": -0.5, "eps": (TINY, 0.4), "d": 1.5}),
+    "adafactor_decay": (torch.optim.Adafactor, {**UNADDED, "weight_decay": 0.1}),
     "adamw_amsgrad": (torch.optim.AdamW, {"amsgrad": True, "betas": (0.9, 0.9), "weight_decay": 0.1}),
 }
 
@@ -55,7 +61,9 @@ PEERS: dict[str, tuple[Callable, dict]] = {
 def trajectory(row: Row, kind: str, scale: float) -> np.ndarray:
     """The saved parameters of one case, shape (saved steps, entries)."""
     make, arguments = PEERS[row.name]
-    params = {k: torch.tensor(p, dtype=torch.float64, requires_grad=True) for k, p in inputs.parameters().items()}
+    params = {
+        k: torch.tensor(p, dtype=torch.float64, requires_grad=True) for k, p in inputs.parameters(row.leaves).items()
+    }
     optimizer = make(params.values(), lr=row.learning_rate, **arguments)
     group = optimizer.param_groups[0]
 
@@ -67,17 +75,17 @@ def trajectory(row: Row, kind: str, scale: float) -> np.ndarray:
         return {k: p.detach().numpy().copy() for k, p in params.items()}
 
     if row.name in PRIMED:
-        step({k: np.zeros(shape) for k, shape in inputs.SHAPES.items()}, 0.0)
+        step({k: np.zeros(inputs.LEAVES[k]) for k in row.leaves}, 0.0)
     # torch's own lr_decay makes the sequence "reciprocal" out of a constant: that is what its row compares
     rates = inputs.learning_rates("constant" if kind == "reciprocal" else kind, row.learning_rate)
-    return inputs.saved([step(g, rate) for g, rate in zip(inputs.gradients(scale), rates, strict=True)])
+    return inputs.saved([step(g, rate) for g, rate in zip(inputs.gradients(scale, row.leaves), rates, strict=True)])
 
 
 def main() -> None:
     """Write the file next to this script."""
     table = {
         row.name: np.array([[trajectory(row, kind, scale) for scale in inputs.SCALES] for kind in row.kinds])
-        for row in TORCH
+        for row in TORCH + TORCH_MORE
     }
     np.savez_compressed(Path(__file__).with_name("torch.npz"), **table)
 

@@ -9,6 +9,17 @@ Not in the table, because no flags make the two agree (largest distance in a par
 - torch's momentum with dampening, unprimed: its first buffer is g (dampening 0.5: 0.014 after one step, 0.14 at most);
 - optax's momentum RMSprop under a schedule: its learning rate is inside the buffer (0.45; equal while it is constant);
 - optax's AMSGrad: maximum over the corrected second moment (0.071), or no correction at all;
+- torch's Adafactor with its own eps (None): lower bounds of 2e-16 on sqrt(v_hat) and on mean(r), which is a mean of
+  squares (2e-16 at scales 1 and 1e-4, 0.017 at 1e-8); with a rate above 1/sqrt(t), which it takes instead (4.8 at 0.3);
+- optax.adafactor as it is: beta2 in float32 (1.7e-9), only axes of 128 and more factored by default (0.020); its
+  momentum is behind the learning rate and the parameter's scale (1.5e-4 at a constant rate, 0.020 at a changing one,
+  0.034 without the scale). It is made of parts here, and eps2 is a flag of one of them;
+- optax.contrib.muon with nesterov: it corrects the bias of both terms, each by its own power of beta (0.0045, at 1e-8
+  0.031). Without nesterov the correction is a factor, by which eps counts less, 1 - beta^t (5.2e-8, at 1e-8 0.040). Its
+  scale is sqrt(max(1, columns/rows)) unless told that rows are the output (0.26). The rows avoid all three;
+- torch.optim.Muon: the iteration always in bfloat16 (2.7e-4 after one step, 2.2e-3 at most, 9.8e-3 at scale 1e-8, where
+  eps bounds the norm instead of adding to it). With that cast taken out of its code and eps at 1e-30 the distance is
+  1.1e-15, for both scales, with and without nesterov and decay: the rest of it is the same rule;
 - optax's centered RMSprop with bias correction: v - m^2 is 0 at step 1, so rounding is compared with eps (4e-5 with eps
   under the root at scale 1, where one step moves a parameter by 287; NaN with eps outside: optax has no clamp at 0).
 """
@@ -29,6 +40,7 @@ class Row:
     engine: dict = field(default_factory=dict)  # weight_decay, decay_mode, decay_mask, max_norm
     learning_rate: float = 0.01
     kinds: tuple[str, ...] = ("constant", "changing")  # see inputs.learning_rates
+    leaves: tuple[str, ...] = ("w", "b", "s")  # see inputs.LEAVES
     rtol: float = EXACT  # of adaptx, relative to the displacement; looser only for a stated reason
     note: str = ""
 
@@ -111,4 +123,48 @@ OPTAX = (
     Row("optax", "adam_clipped", "adam", {}, {"max_norm": 2.0}, rtol=NORM_F32),
 )
 
-ROWS = TORCH + OPTAX
+MATRICES = ("w", "tall", "wide", "square")
+SHAPED = ("w", "b", "s", "tall", "wide", "square", "stack")
+UNSEEN = 1e-37  # an eps that changes no bit here in float64, and is a normal number in float32 too
+UNADDED = {"eps1": UNSEEN}  # torch adds nothing to the square of a gradient: its eps is a bound below sqrt(v_hat)
+FLAGS = {"decay_rate": 0.5, "eps2": 0.4, "clip_threshold": 1.5}
+CONSTANT = ("constant",)
+
+TORCH_MORE = (
+    Row("torch", "adafactor", "adafactor", UNADDED),
+    Row("torch", "adafactor_shapes", "adafactor", UNADDED, leaves=SHAPED),
+    Row("torch", "adafactor_flags", "adafactor", {**FLAGS, **UNADDED}),
+    Row("torch", "adafactor_decay", "adafactor", UNADDED, {"weight_decay": 0.1}, leaves=SHAPED),
+)
+
+OPTAX_MORE = (
+    Row("optax", "lion", "lion", learning_rate=1e-3),
+    Row("optax", "lion_decays", "lion", {"b1": 0.8, "b2": 0.95}, learning_rate=1e-3),
+    Row("optax", "lion_decay", "lion", {}, {"weight_decay": 0.1}, learning_rate=1e-3),
+    Row("optax", "lion_matrices", "lion", {}, {"weight_decay": 0.1, "decay_mask": "matrices"}, learning_rate=1e-3),
+    Row("optax", "adafactor", "adafactor"),
+    Row("optax", "adafactor_shapes", "adafactor", leaves=SHAPED),
+    Row("optax", "adafactor_flags", "adafactor", FLAGS),
+    Row("optax", "adafactor_eps", "adafactor", {"eps1": 1e-4}, leaves=SHAPED, note="a zero row then shows in mean(r)"),
+    Row("optax", "adafactor_least", "adafactor", {"min_dim_size_to_factor": 3}, leaves=SHAPED, note="wide keeps v"),
+    Row("optax", "adafactor_unscaled", "adafactor", {"scale_parameter": False}),
+    Row("optax", "adafactor_momentum", "adafactor", {"b1": 0.9}, leaves=SHAPED, note="the moment before the scale"),
+    Row(
+        "optax",
+        "adafactor_momentum_last",
+        "adafactor",
+        {"b1": 0.9, "scale_parameter": False},
+        kinds=CONSTANT,
+        note="optax has the learning rate inside the moment",
+    ),
+    Row("optax", "adafactor_independent", "adafactor", {}, {"weight_decay": 2e-3, "decay_mode": "independent"}),
+    Row("optax", "muon", "muon", leaves=MATRICES),
+    Row("optax", "muon_plain", "muon", {"nesterov": False, "eps": UNSEEN}, leaves=MATRICES),
+    Row("optax", "muon_eps", "muon", {"nesterov": False, "eps": 1e-2}, leaves=MATRICES),
+    Row("optax", "muon_rms", "muon", {"scale": "rms"}, leaves=MATRICES),
+    Row("optax", "muon_flags", "muon", {"decay": 0.8, "steps": 3, "coefficients": (2.0, -1.5, 0.5)}, leaves=MATRICES),
+    Row("optax", "muon_decay", "muon", {}, {"weight_decay": 0.1}, leaves=MATRICES),
+)
+
+RECORDED = TORCH + TORCH_MORE + OPTAX + OPTAX_MORE  # what the files hold
+ROWS = TORCH + OPTAX  # what the library is held to

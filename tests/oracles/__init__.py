@@ -3,6 +3,7 @@
 Nothing here imports adaptx or JAX: an error in the library cannot be repeated by the thing it is checked against.
 """
 
-from .classical import ORACLES, bias_correction, ema, trajectory
+from .classical import bias_correction, ema
+from .trajectories import ORACLES, direction, trajectory
 
-__all__ = ["ORACLES", "bias_correction", "ema", "trajectory"]
+__all__ = ["ORACLES", "bias_correction", "direction", "ema", "trajectory"]

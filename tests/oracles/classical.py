@@ -12,7 +12,7 @@ Kingma & Ba 2014, arXiv:1412.6980 (adam); Dozat 2016 (its nesterov); Reddi, Kale
 amsgrad); Loshchilov & Hutter 2017, arXiv:1711.05101 (adamw).
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -36,7 +36,7 @@ def ema(values: Sequence | np.ndarray, decay: float, debias: bool = True) -> np.
     return np.stack(averages)
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Numerator over denominator, 0 where both are 0."""
     numerator, denominator = np.asarray(numerator), np.asarray(denominator)
     both_zero = (numerator == 0) & (denominator == 0)
@@ -72,7 +72,7 @@ class Adagrad:
 
     def step(self, g: np.ndarray) -> np.ndarray:
         self.h = self.h + g * g
-        return _ratio(g, np.sqrt(self.h + self.eps) if self.eps_in_sqrt else np.sqrt(self.h) + self.eps)
+        return ratio(g, np.sqrt(self.h + self.eps) if self.eps_in_sqrt else np.sqrt(self.h) + self.eps)
 
 
 class Rmsprop:
@@ -104,7 +104,7 @@ class Rmsprop:
         power = self.v / weight
         if self.centered:
             power = np.maximum(power - (self.m / weight) ** 2, 0.0)
-        d = _ratio(g, np.sqrt(power + self.eps) if self.eps_in_sqrt else np.sqrt(power) + self.eps)
+        d = ratio(g, np.sqrt(power + self.eps) if self.eps_in_sqrt else np.sqrt(power) + self.eps)
         if not self.momentum:
             return d
         self.b = self.momentum * self.b + d
@@ -146,66 +146,4 @@ class Adam:
         if self.nesterov:
             mean = self.b1 * self.m / ahead + (1.0 - self.b1) * g / now
         power = (self.largest if self.amsgrad else self.v) / second
-        return _ratio(mean, np.sqrt(power) + self.eps)
-
-
-ORACLES = {
-    "sgd": Sgd,
-    "momentum": Momentum,
-    "adagrad": Adagrad,
-    "rmsprop": Rmsprop,
-    "adam": Adam,
-    "adamw": Adam,
-}
-
-
-def _clipped(grads: dict[str, np.ndarray], max_norm: float | None) -> dict[str, np.ndarray]:
-    """Gradients scaled so that their global norm is at most max_norm."""
-    norm = np.sqrt(sum(np.sum(np.square(g)) for g in grads.values()))
-    if max_norm is None or norm <= max_norm:
-        return grads
-    return {k: g * (max_norm / norm) for k, g in grads.items()}
-
-
-def _moved(p: np.ndarray, d: np.ndarray, learning_rate: float, weight_decay: float, decay_mode: str) -> np.ndarray:
-    """The parameter after one step along d; the weight decay is that of the parameter before the step."""
-    if decay_mode == "decoupled":
-        return p - learning_rate * (d + weight_decay * p)
-    if decay_mode == "independent":
-        return p - learning_rate * d - weight_decay * p
-    if decay_mode == "l2":  # its decay has already entered the gradient
-        return p - learning_rate * d
-    raise ValueError(f"decay_mode: expected 'decoupled', 'l2' or 'independent', got {decay_mode!r}; pass one of them.")
-
-
-def trajectory(
-    name: str,
-    hyper: dict,
-    params: dict[str, np.ndarray],
-    grads: list[dict[str, np.ndarray]],
-    learning_rates: Sequence[float],
-    *,
-    weight_decay: float = 0.0,
-    decay_mode: str = "decoupled",
-    max_norm: float | None = None,
-    decay_leaves: Collection[str] | None = None,
-) -> list[dict[str, np.ndarray]]:
-    """Parameters after each step of rule `name` on the given (open-loop) gradients, in float64.
-
-    hyper: the rule's own hyperparameters. weight_decay: 0 for every rule, so the 1e-2 that is adamw's default in the
-    library must be passed. decay_mode: "decoupled" p <- p - lr (d + wd p); "l2" g <- g + wd p before the rule;
-    "independent" p <- p - lr d - wd p. max_norm: global norm of the gradients, clipped before any decay.
-    decay_leaves: names of the leaves that are decayed, None for all.
-    Raises KeyError for an unknown rule, TypeError for an unknown hyperparameter.
-    """
-    params = {k: np.asarray(p, np.float64) for k, p in params.items()}
-    rules = {k: ORACLES[name](**hyper) for k in params}
-    decay = {k: weight_decay if decay_leaves is None or k in decay_leaves else 0.0 for k in params}
-    history = []
-    for tree, learning_rate in zip(grads, learning_rates, strict=True):
-        tree = _clipped({k: np.asarray(g, np.float64) for k, g in tree.items()}, max_norm)
-        if decay_mode == "l2":
-            tree = {k: g + decay[k] * params[k] for k, g in tree.items()}
-        params = {k: _moved(p, rules[k].step(tree[k]), learning_rate, decay[k], decay_mode) for k, p in params.items()}
-        history.append(params)
-    return history
+        return ratio(mean, np.sqrt(power) + self.eps)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .classical import ORACLES
+from .trajectories import ORACLES
 
 Tree = dict[str, np.ndarray]
 Problem = Callable[[int, Tree], tuple[float, Tree]]  # (t counted from 0, x) -> (loss, gradients)
