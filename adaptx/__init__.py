@@ -4,11 +4,10 @@ from . import controllers as controllers
 from . import rules as rules
 from . import schedules as schedules
 from .base import State as State
-from .engine.layout import pack as pack
 from .engine.optimizer import Optimizer as Optimizer
+from .engine.packing import pack as pack
 from .engine.telemetry import metrics as metrics
 from .engine.telemetry import read as read
-from .engine.wrapper import eval_params as eval_params
 from .optimizers import adagrad as adagrad
 from .optimizers import adam as adam
 from .optimizers import adamw as adamw
@@ -23,7 +22,9 @@ from .optimizers import sgd as sgd
 from .training.step import train_epoch as train_epoch
 from .training.step import train_step as train_step
 from .wrappers import averaged as averaged
+from .wrappers import eval_params as eval_params
 from .wrappers import lookahead as lookahead
 from .wrappers import schedule_free as schedule_free
+from .wrappers import shield as shield
 
 __version__ = "0.1.0"

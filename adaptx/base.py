@@ -1,37 +1,68 @@
-"""The nouns of adaptx: what a rule is, what it sees, what it declares. No mathematics.
+"""The nouns of adaptx: what a rule is, what a controller is, what they see and declare. No mathematics.
 
 A rule is written on one array. It declares its slots as a NamedTuple whose annotations look like types and act as
 storage declarations: `Signed` takes both signs, `Unsigned` is never negative, and from that alone the storage decides
-how a slot lies in memory. A rule never multiplies by the learning rate, never casts, never sees a tree.
+how a slot lies in memory ("int8" appears in no rule). A rule never multiplies by the learning rate, never casts, never
+sees a tree. A controller is written on one array at a time too, and declares its scalars and marks the same way.
 """
 
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 
-from jaxtyping import Array, PyTree
+from chex import ArrayTree
+from jaxtyping import Array
 
-from .values import Scalar, Times, open_loop, rate_at, static, value_class
+from .values import Scalar, Times, number, static, value_class
 
-Signed = Annotated[Array, "takes both signs"]
-Unsigned = Annotated[Array, "never negative"]
+
+class Slot(NamedTuple):
+    """What a rule declares of a slot."""
+
+    signed: bool  # takes both signs
+    weighed: bool = False  # linear in the gradients: where a controller weighs them, it carries the weight
+    own: bool = False  # has a shape of its own, that of what `initial` gives, instead of the parameter's
+
+
+Signed = Annotated[Array, Slot(True)]
+Unsigned = Annotated[Array, Slot(False)]
+Weighed = Annotated[Array, Slot(True, weighed=True)]
+SignedOwn = Annotated[Array, Slot(True, own=True)]
+UnsignedOwn = Annotated[Array, Slot(False, own=True)]
+
+
+class Nothing(NamedTuple):
+    """No slots, no scalars, no marks, no sums."""
 
 
 class Clock(NamedTuple):
-    """What a rule may know of time and rate, as scalars of the arithmetic dtype."""
+    """What a rule may know besides its array, as scalars of the arithmetic dtype."""
 
-    t: Scalar  # 1-based number of this step
-    lr: Scalar  # the learning rate this step uses; 1 where only a direction is asked for
+    t: Scalar  # 1-based number of this step since the slots were fresh
+    lr: Scalar  # the learning rate this step uses; of a controller that measures, the last step's
+    debias: bool = True  # whether corrections of bias are the rule's: False where the controller's rate has them
+    extra: Mapping[str, Array | None] = {}  # the arguments that the rule requires, this array's part
+
+
+class Control(NamedTuple):
+    """A controller's part of a state."""
+
+    scalars: dict[str, Array]  # name -> f32 (f64 beside f64 parameters), a vector over the leaves with scope="leaf"
+    marks: dict[str, ArrayTree]  # name -> tree like the parameters
 
 
 class State(NamedTuple):
     """The state of an adaptx optimizer, every entry under a stable name."""
 
     step: Array  # int32, updates taken so far, saturating
-    slots: dict[str, PyTree]  # name -> tree like the parameters, None at leaves that are not trained
-    control: PyTree  # the controller's state, () for open-loop rates
-    metrics: dict[str, Array]  # name -> f32 scalar, as the last update left it
+    born: Array  # int32, the step at which the slots were fresh: 0, unless they were reset since
+    slots: dict[str, ArrayTree]  # what is stored of the slots: name -> tree like the parameters
+    kept: dict[str, ArrayTree]  # what rounding keeps of narrow parameters: name -> tree, None at wide ones
+    control: Control
+    metrics: dict[str, Array]  # name -> f32 scalar, as the last update left it; no part of what the state is
+    made_by: dict[str, None]  # the rule and the controller it belongs to, as names alone
 
 
 class Rule(ABC):
@@ -39,29 +70,50 @@ class Rule(ABC):
 
     A subclass is a `value_class` that names its slots in `Slots`, its source in `reference`, and writes two functions:
     `advance(g, s, p, k)`, how the slots move, and `direction(g, s, old, p, k)`, the d of p ← p − lr·d read off the new
-    slots s (and, for a few rules, the old ones). g, s, p are arrays of one shape in f32 or f64; k is the Clock.
+    slots s (and, for a few rules, the old ones). g, p and slots without a shape of their own are arrays of one shape in
+    f32 or f64; k is the Clock.
     """
 
-    Slots: ClassVar[type]  # NamedTuple of Signed and Unsigned
+    Slots: ClassVar[type] = Nothing  # NamedTuple of Signed, Unsigned, Weighed, SignedOwn, UnsignedOwn
     pointwise: ClassVar[bool] = True  # commutes with concatenation: element i sees nothing but element i
     degree: ClassVar[int] = 0  # scaling every gradient by c scales d by c**degree (ε aside): 1 SGD, 0 the Adam family
     reads_params: ClassVar[bool] = False  # whether advance or direction looks at p
+    requires: ClassVar[frozenset[str]] = frozenset()  # extra arguments of update, trees like the parameters
+    ranks: ClassVar[tuple[int, ...] | None] = None  # numbers of axes it accepts; None for any
     reference: ClassVar[str] = ""  # arXiv number or citation
+
+    @property
+    def name(self) -> str:
+        """What it is called in states and messages."""
+        return type(self).__name__.lower()
 
     def unused(self) -> tuple[str, ...]:
         """Slots that the present flags leave out; they are None in `s` and take no memory."""
         return ()
 
-    def slot_kinds(self) -> Mapping[str, bool]:
-        """Name -> whether the slot takes both signs, in order, of the slots in use."""
-        hints = self.Slots.__annotations__
-        used = [name for name in self.Slots._fields if name not in self.unused()]
-        return {name: Signed in (hints[name], *get_args(hints[name])) for name in used}
+    def declared(self) -> dict[str, Slot]:
+        """What is declared of every slot, in order."""
+        return {name: _declared(self.Slots.__annotations__[name]) for name in fields_of(self.Slots)}
 
-    def initial(self, name: str) -> Scalar:
-        """The value every element of a fresh slot has."""
-        del name
+    def slots(self) -> dict[str, Slot]:
+        """What is declared of the slots in use, in order."""
+        unused = self.unused()
+        return {name: slot for name, slot in self.declared().items() if name not in unused}
+
+    def initial(self, name: str, p: Array) -> Scalar | Array:
+        """The first value of a slot of parameter p: of every element, or an array where the slot has its own shape."""
+        del name, p
         return 0.0
+
+    def refuses(self, shape: tuple[int, ...]) -> str | None:
+        """What it takes, in words, where it does not take an array of this shape."""
+        if self.ranks is None or len(shape) in self.ranks:
+            return None
+        return f"arrays with {' or '.join(map(str, self.ranks))} axes"
+
+    def debiased(self) -> dict[str, int]:
+        """The decays by whose 1 − bᵗ it divides, and up to how many steps ahead of t."""
+        return {}
 
     def foreseeable(self, whole: bool) -> bool:
         """Whether `bound` holds; whole says that every slot in use has a bound to start from, not only some."""
@@ -99,16 +151,42 @@ class Rule(ABC):
         """The direction d of p ← p − lr·d."""
 
 
+@lru_cache
+def _declared(hint: object) -> Slot:
+    """The declaration in an annotation such as `Signed` or `Signed | None`."""
+    for part in (hint, *(x for inner in get_args(hint) for x in (inner, *get_args(inner)))):
+        if isinstance(part, Slot):
+            return part
+    raise TypeError(f"a slot must be annotated Signed, Unsigned, Weighed, SignedOwn or UnsignedOwn, got {hint}.")
+
+
+def fields_of(record: type) -> tuple[str, ...]:
+    """The names of a NamedTuple's fields."""
+    return record._fields  # pyright: ignore[reportAttributeAccessIssue]
+
+
+class Leaf(NamedTuple):
+    """One array as a controller sees it, in the arithmetic dtype."""
+
+    g: Array  # the gradient, clipped, with l2 decay
+    d: Array | None  # the rule's direction with decoupled decay; None where measuring does not look at it
+    x: Array  # the parameter, as finely as it is known
+    marks: Any  # the controller's, a `Marks`
+    scale: Scalar  # the factor that the engine will put on the displacement; 1 for none
+    metric: Callable[[Array], Array]  # the rule's precondition, with the slots before this step
+
+
 @value_class
 class Tick:
     """What a controller may know besides its measurements."""
 
     step: Array  # int32, 0-based number of this step
-    t: Scalar  # the same, 1-based and floating
+    t: Scalar  # 1-based and floating, counted since the slots were fresh
     value: Any  # the loss where the controller requires it, else None
     correction: Scalar  # the rule's bias-correction factor
     finite: Any = None  # whether this step's sums and loss are finite; None while measuring
     degree: int = static(default=0)  # the rule's degree
+    debias: ClassVar[bool] = True
 
 
 class Controller(ABC):
@@ -116,110 +194,116 @@ class Controller(ABC):
 
     A subclass is a `value_class` with the fields `base` and `scope` and hyperparameters of its own. A controller looks
     at one array at a time, at sums over all arrays (which the engine forms, so that it never sees a mesh), and at the
-    loss. Its state is scalars (f32, or f64 beside f64 parameters; with scope="leaf" vectors with one entry per trained
-    leaf) and marks, arrays like the parameters. One step runs
+    loss. It declares its scalars, its marks (arrays like the parameters) and its sums as NamedTuples. One step runs
 
-        feed       what the rule sees instead of g: signed and unsigned slots may be fed differently
-        measure    one array -> new marks, sums
+        feed       what the rule sees instead of g
+        measure    one array -> new marks, sums; left out where `Sums` is empty
         update     sums -> new scalars
         move       one array -> the displacement u of p ← p + u, and the marks to keep
 
-    Arrays handed over are in the arithmetic dtype; d includes decoupled weight decay and lr_scale. c holds the scalars
-    (one leaf's entries with scope="leaf"), k the Tick; `base_rate(k)` is the open-loop factor at this step.
-    A step whose sums or loss are not finite leaves scalars and marks as they were.
+    c holds the scalars (one leaf's entries with scope="leaf"), k the Tick; `base_rate(k)` is the open-loop factor at
+    this step. A step whose sums or loss are not finite leaves scalars and marks as they were.
     """
 
     base: Any  # every controller's rate is multiplied by this open-loop rate
     scope: str  # "global": one rate, "leaf": one per leaf
+    Scalars: ClassVar[type] = Nothing
+    Marks: ClassVar[type] = Nothing
+    Sums: ClassVar[type] = Nothing
     requires: ClassVar[frozenset[str]] = frozenset()  # extra arguments of update that must be given
     reports: ClassVar[tuple[str, ...]] = ()  # names in metrics besides learning_rate
     exact: ClassVar[bool] = False  # needs parameters finer than bf16: the engine keeps an f32 master of narrow ones
     sees_direction: ClassVar[bool] = True  # whether measure reads d; False lets d wait for the updated scalars
-    guards: ClassVar[bool] = False  # whether it handles non-finite measurements itself
     corrects: ClassVar[bool] = False  # whether its rate has k.correction, in place of a degree-0 rule's own correction
     reference: ClassVar[str] = ""
 
-    @abstractmethod
-    def start(self) -> dict[str, Scalar]:
-        """Fresh scalars by name."""
+    @property
+    def name(self) -> str:
+        """What it is called in states and messages; another name where the same scalars mean something else."""
+        return type(self).__name__.lower()
 
-    def marks(self, p: Array) -> dict[str, Array]:
-        """Fresh marks of one array, by name; must not be p itself."""
-        del p
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """What it shows of every step."""
+        return ("learning_rate", *self.reports)
+
+    @property
+    def measured(self) -> bool:
+        """Whether it looks at arrays at all; where it does not, a step is one call for every array."""
+        return bool(fields_of(self.Sums))
+
+    def debiased(self) -> dict[str, int]:
+        """The decays by whose 1 − bᵗ it divides, and up to how many steps ahead of t."""
         return {}
 
-    def begin(self, sums: dict[str, Array], c: dict[str, Array]) -> dict[str, Array]:
+    def start(self) -> Any:
+        """Fresh scalars."""
+        return self.Scalars()
+
+    def marks(self, p: Array) -> Any:
+        """Fresh marks of one array; must not be p itself."""
+        del p
+        return self.Marks()
+
+    def inspect(self, p: Array) -> Any:
+        """Sums over one array of initial parameters, for `begin`."""
+        del p
+        return Nothing()
+
+    def begin(self, sums: Any, c: Any) -> Any:
         """The scalars after `inspect`'s sums over the initial parameters."""
         del sums
         return c
 
-    def inspect(self, p: Array) -> dict[str, Array]:
-        """Sums over one array of initial parameters, for `begin`."""
-        del p
-        return {}
-
-    def unit(self, c: dict[str, Array], k: Tick) -> Scalar | None:
+    def unit(self, c: Any, k: Tick) -> Scalar | None:
         """The unit the rule's gradients are fed in, where not 1; its ε is scaled along."""
         del c, k
         return None
 
-    def feed(self, g: Array, x: Array, c: dict[str, Array], k: Tick) -> tuple[Array, Array]:
-        """(what signed slots and the direction see, what unsigned slots see) instead of g."""
+    def feed(self, g: Array, x: Array, c: Any, k: Tick) -> Array:
+        """What the rule sees instead of g."""
         del x, c, k
-        return g, g
+        return g
 
-    def measure(self, g: Array, d: Any, x: Array, metric: Callable[[Array], Array], marks: dict, c: dict, k: Tick):
-        """(new marks, sums) of one array; metric(y) is the rule's precondition with the slots before this step."""
-        del g, d, x, metric, c, k
-        return marks, {}
+    def weight(self, c: Any, k: Tick) -> Scalar | None:
+        """The weight of this step's gradient in the slots that are weighed, and in d; None for 1."""
+        del c, k
+        return None
 
-    @abstractmethod
-    def update(self, sums: dict[str, Array], c: dict[str, Array], k: Tick) -> dict[str, Array]:
+    def measure(self, leaf: Leaf, c: Any, k: Tick) -> tuple[Any, Any]:
+        """(new marks, sums) of one array."""
+        del c, k
+        return leaf.marks, self.Sums()
+
+    def update(self, sums: Any, c: Any, k: Tick) -> Any:
         """The scalars after this step's sums."""
+        del sums, k
+        return c
 
     @abstractmethod
-    def rate(self, c: dict[str, Array], k: Tick) -> Array:
+    def rate(self, c: Any, k: Tick) -> Array:
         """The learning rate this step uses, after update."""
 
-    def move(self, g: Array, d: Array, x: Array, marks: dict, c: dict, k: Tick):
+    def move(self, leaf: Leaf, c: Any, k: Tick) -> tuple[Array, Any]:
         """(displacement u of p ← p + u, marks to keep)."""
-        del g, x
-        return -self.rate(c, k) * d, marks
-
-    def origin(self, x: Array, marks: dict, c: dict) -> Array:
-        """The point that move's displacement starts from: x, or where to go back to."""
-        del marks, c
-        return x
-
-    def decay_weight(self, c: dict[str, Array], k: Tick) -> Scalar:
-        """The factor of decoupled decay inside d: d ← d + weight·λp; the rate where feed has put it into d already."""
-        del c, k
-        return 1.0
+        return -self.rate(c, k) * leaf.d, leaf.marks  # pyright: ignore[reportOptionalOperand]
 
     def base_rate(self, k: Tick) -> Scalar:
         """The open-loop factor at this step."""
-        return rate_at(self.base, k.step)
+        del k
+        return self.base  # the engine has put this step's number in place of a schedule
 
-    def reset(self, c: dict[str, Array]) -> Array | None:
-        """A scalar bool: whether the slots are to start afresh after this step; None for never."""
-        del c
-
-    def age(self, c: dict[str, Array], k: Tick) -> Array:
-        """The number of this step counted from the last reset, 1-based: the rule's t."""
-        del c
-        return k.t
-
-    def report(self, c: dict[str, Array], k: Tick) -> dict[str, Array]:
+    def report(self, c: Any, k: Tick) -> dict[str, Array]:
         """The values of `reports`."""
         del k
-        return {name: c[name] for name in self.reports}
+        return {name: getattr(c, name) for name in self.reports}
 
-    def __mul__(self, factor: Any) -> "Controller":
+    def __mul__(self, factor: object) -> "Controller":
         if isinstance(factor, Controller):
             raise TypeError(
                 f"factor must be a number or a schedule, got the controller {type(factor).__name__}; a product has one "
                 "controller."
             )
-        return dataclasses.replace(self, base=Times(self.base, open_loop("factor", factor)))  # pyright: ignore
+        return dataclasses.replace(self, base=Times(self.base, number("factor", factor, 0.0)))  # pyright: ignore
 
     __rmul__ = __mul__

@@ -2,14 +2,11 @@
 
 from typing import Unpack
 
-import numpy as np
-
 from . import controllers, rules
 from .base import Controller, Rule
-from .engine.build import Rate, build
-from .engine.optimizer import Optimizer
-from .engine.options import EngineOptions
-from .values import Decay, Scalar, is_concrete
+from .engine.optimizer import Optimizer, Rate, build
+from .engine.options import EngineOptions, flat
+from .values import Scalar
 
 
 def sgd(learning_rate: Rate = 1e-2, **engine: Unpack[EngineOptions]) -> Optimizer:
@@ -86,10 +83,7 @@ def rmsprop(
 
     Tieleman & Hinton, 2012; centered: Graves, 2013, arXiv:1308.0850.
     """
-    off = is_concrete(momentum) and not isinstance(momentum, (bool, np.bool_)) and float(momentum) == 0.0
-    buffer: Decay | Scalar | None = None if off else momentum
-    rule = rules.Rmsprop(decay, eps, buffer, eps_in_sqrt, centered, debias)
-    return build("rmsprop", rule, learning_rate, engine)
+    return build("rmsprop", rules.Rmsprop(decay, eps, momentum, eps_in_sqrt, centered, debias), learning_rate, engine)
 
 
 def adam(
@@ -133,7 +127,7 @@ def adamw(
 
     Loshchilov & Hutter, "Decoupled weight decay regularization", 2019, arXiv:1711.05101 (as torch scales it: by lr).
     """
-    engine = {"weight_decay": 1e-2, **engine}
+    engine = {"weight_decay": 1e-2, **flat(engine)}
     return build("adamw", rules.Adam(b1, b2, eps, debias, amsgrad, nesterov), learning_rate, engine)
 
 
@@ -160,8 +154,9 @@ def lars(
     You, Gitman & Ginsburg, 2017, arXiv:1708.03888.
     """
     controller = controllers.trust_ratio(_open("lars", learning_rate), coefficient, eps, None, max_ratio, before=True)
-    engine = {"decay_mode": "l2", **engine}
-    return build("lars", rules.Momentum(decay, 0.0, nesterov), controller, engine)
+    engine = {"decay_mode": "l2", **flat(engine)}
+    bound = ("coefficient", "eps", "max_ratio")
+    return build("lars", rules.Momentum(decay, 0.0, nesterov), controller, engine, bound)
 
 
 def lamb(
@@ -187,7 +182,7 @@ def lamb(
     You et al., 2020, arXiv:1904.00962, Algorithm 2; max_ratio: Fong et al., 2020, arXiv:2011.13584.
     """
     controller = controllers.trust_ratio(_open("lamb", learning_rate), 1.0, 0.0, norm_bounds, max_ratio)
-    return build("lamb", rules.Adam(b1, b2, eps), controller, engine)
+    return build("lamb", rules.Adam(b1, b2, eps), controller, engine, ("norm_bounds", "max_ratio"))
 
 
 def _open(who: str, rate: Rate) -> Rate:
@@ -212,7 +207,7 @@ def scale_by_rule(rule: Rule, **engine: Unpack[EngineOptions]) -> Optimizer:
     if not isinstance(rule, Rule):
         hint = "; call the class" if isinstance(rule, type) and issubclass(rule, Rule) else ""
         raise TypeError(f"scale_by_rule takes a Rule, such as adaptx.rules.Adam(), got {rule!r}{hint}.")
-    return build("scale_by_rule", rule, None, engine)
+    return build("scale_by_rule", rule, None, engine, bare=True)
 
 
 def ema(decay: Scalar, debias: bool = True) -> Optimizer:

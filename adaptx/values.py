@@ -1,6 +1,7 @@
-"""Hyperparameters as values: canonical numbers, decay rates, open-loop rates, dataclasses that compare by content."""
+"""Hyperparameters as values: canonical numbers, decay rates, schedules, dataclasses that compare by content."""
 
 import dataclasses
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, dataclass_transform
@@ -8,51 +9,100 @@ from typing import Any, dataclass_transform
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
-Scalar = Any  # a Python, NumPy or JAX number, traced or not
+Scalar = Any  # a Python, NumPy or JAX number, traced or not, or a schedule of one
 
 
-def is_traced(x: Any) -> bool:
+def is_traced(x: object) -> bool:
     """Whether x is a tracer: an array whose value is not known yet."""
     return isinstance(x, jax.core.Tracer)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def is_concrete(x: Any) -> bool:
+def is_concrete(x: object) -> bool:
     """Whether x is one number whose value can be read now (not traced, not a placeholder, not an array of several)."""
     return isinstance(x, (int, float, np.number)) or (
         isinstance(x, (np.ndarray, jax.Array)) and not is_traced(x) and x.ndim == 0
     )
 
 
-def number(name: str, value: Any, low: float = -math.inf, high: float = math.inf, *, open_low=False, open_high=False):
-    """A hyperparameter in canonical form: a Python float, or an f32 array where an array came.
+@dataclasses.dataclass(frozen=True)
+class Range:
+    """An interval of numbers; an open end excludes its bound."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def excluded(self, value: Scalar) -> float | None:
+        """An element of value outside the range, inf and NaN among them; None where all lie inside."""
+        seen = np.asarray(value, np.float64)
+        inside = (seen > self.low if self.open_low else seen >= self.low) & np.isfinite(seen)
+        inside &= seen < self.high if self.open_high else seen <= self.high
+        return None if np.all(inside) else float(seen[~inside][0]) if seen.ndim else float(seen)
+
+    def __str__(self) -> str:
+        high = ")" if self.open_high or self.high == math.inf else "]"
+        return f"{'(' if self.open_low else '['}{self.low:g}, {self.high:g}{high}"
+
+
+def number(
+    name: str, value: Scalar, low: float = -math.inf, high: float = math.inf, *, open_low=False, open_high=False
+) -> Scalar:
+    """A hyperparameter in canonical form: a Python float, an f32 array where an array came, or a `Scheduled`.
 
     Raises:
-        TypeError: for anything that is not a real number.
-        ValueError: for a concrete value that is NaN or outside [low, high] (an open end excludes its bound).
+        TypeError: for anything that is neither a real number nor a schedule.
+        ValueError: for a concrete value that is not finite or outside [low, high] (an open end excludes its bound).
     """
+    span = Range(low, high, open_low, open_high)
+    if isinstance(value, (Scheduled, Times)):
+        return value
+    if callable(value) and not hasattr(value, "dtype"):
+        return Scheduled(_schedule(name, value), name, span)
     if isinstance(value, (bool, np.bool_, str)) or not (hasattr(value, "dtype") or isinstance(value, (int, float))):
         raise TypeError(f"{name} must be a real number, got {value!r} ({type(value).__name__}); pass a float.")
-    value = float(value) if isinstance(value, (int, float)) else _canonical(name, value)
-    if not is_traced(value):
-        seen = np.asarray(value, np.float64)
-        inside = (seen > low if open_low else seen >= low) & (seen < high if open_high else seen <= high)
-        if not np.all(inside):
-            ends = "(" if open_low else "[", ")" if open_high or high == math.inf else "]"
-            came = float(seen[~inside][0]) if seen.ndim else float(seen)
-            raise ValueError(
-                f"{name} must lie in {ends[0]}{low:g}, {high:g}{ends[1]}, got {came:g}; choose a value in that range."
-            )
+    value = _plain(value) if isinstance(value, (int, float)) else _canonical(name, value)
+    came = None if is_traced(value) else span.excluded(value)
+    if came is not None:
+        raise ValueError(f"{name} must lie in {span}, got {came:g}; choose a value in that range.")
     return value
 
 
-def _canonical(name: str, value: Any) -> Any:
+def bound(name: str, value: Scalar, low: float = 0.0, *, open_low: bool = False) -> Scalar | None:
+    """An upper bound: a number as above, or None, which inf stands for too."""
+    unbounded = value is None or (is_concrete(value) and float(value) == math.inf)
+    return None if unbounded else number(name, value, low, open_low=open_low)
+
+
+def _plain(value: float) -> float:
+    return float(value) + 0.0  # -0.0 becomes 0.0, which it equals
+
+
+def _schedule(name: str, function: Callable[..., Scalar]) -> Callable[[Array], Scalar]:
+    """A function of the step, rather than a class or a constructor that somebody forgot to call."""
+    called = getattr(function, "__name__", type(function).__name__)
+    if isinstance(function, type):
+        raise TypeError(f"{name} must be a number or a schedule, got the class {called}; call it: {called.lower()}(…).")
+    try:
+        inspect.signature(function).bind(0)
+    except TypeError as error:
+        raise TypeError(
+            f"{name} must be a number or a schedule of the step number, got {called}, which takes other arguments "
+            f"({error}); call it first, or pass lambda step: …"
+        ) from error
+    except ValueError:  # a built-in without a signature
+        pass
+    return function
+
+
+def _canonical(name: str, value: Any) -> Scalar:
     """An array hyperparameter: NumPy scalars as Python floats, jax arrays in f32 or f64."""
     if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
         raise TypeError(f"{name} must be a real number, got an array of {value.dtype}; pass a float.")
     if isinstance(value, (np.ndarray, np.generic)) and value.ndim == 0:
-        return float(value)
+        return _plain(float(value))
     return value if value.dtype == jnp.float64 and isinstance(value, jax.Array) else jnp.asarray(value, jnp.float32)
 
 
@@ -62,7 +112,7 @@ class Decay:
     """A decay rate b carried by its complement c = 1 − b, so that f32 keeps its digits (1 − 0.9999 would lose four)."""
 
     complement: Scalar  # in (0, 1], no unit
-    inverses: tuple[Scalar, Scalar] | None = None  # 1/(1 − bᵗ) at this step and the next, once the engine formed them
+    inverses: tuple[Scalar, ...] = ()  # 1/(1 − bᵗ) at this step and those ahead, as far as the engine formed them
 
     @property
     def rate(self) -> Scalar:
@@ -76,10 +126,12 @@ class Decay:
         return value_hash(self)
 
     def __repr__(self) -> str:
+        if isinstance(self.complement, Scheduled) and isinstance(self.complement.schedule, Complement):
+            return repr(self.complement.schedule.rate)
         return f"{self.rate:.12g}" if is_concrete(self.complement) else f"1-{self.complement!r}"
 
     def tree_flatten_with_keys(self):
-        """One leaf, the complement; within a step the two inverses too."""
+        """One leaf, the complement; within a step the inverses too."""
         key = jax.tree_util.GetAttrKey
         return ((key("complement"), self.complement), (key("inverses"), self.inverses)), None
 
@@ -89,17 +141,30 @@ class Decay:
         return cls(*children)
 
 
-def decay(name: str, value: Any) -> Decay:
+@dataclasses.dataclass(frozen=True)
+class Complement:
+    """One minus a schedule."""
+
+    rate: Callable[[Array], Scalar]
+
+    def __call__(self, step: Array) -> Scalar:
+        """1 − rate(step)."""
+        return 1.0 - self.rate(step)
+
+
+def decay(name: str, value: Scalar) -> Decay:
     """The Decay of a rate b in [0, 1); a Decay passes through. 1 − b is formed before the value becomes f32."""
     if isinstance(value, Decay):
         return value
     canonical = number(name, value, 0.0, 1.0, open_high=True)
+    if isinstance(canonical, Scheduled):
+        return Decay(Scheduled(Complement(canonical.schedule), name, Range(0.0, 1.0, open_low=True)))
     if isinstance(value, np.ndarray) and value.ndim:
         return Decay(jnp.asarray(1.0 - value.astype(np.float64), canonical.dtype))
     return Decay(1.0 - canonical)
 
 
-def flag(name: str, value: Any) -> bool:
+def flag(name: str, value: object) -> bool:
     """A structural switch: a plain bool, never traced."""
     if not isinstance(value, (bool, np.bool_)):
         raise TypeError(f"{name} must be True or False, got {value!r} ({type(value).__name__}); it cannot be traced.")
@@ -111,7 +176,7 @@ def static(*, default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"static": True})
 
 
-def same_value(a: Any, b: Any) -> bool:
+def same_value(a: object, b: object) -> bool:
     """Whether two pytree values have one structure and equal leaves."""
     if type(a) is not type(b):
         return False
@@ -122,10 +187,10 @@ def same_value(a: Any, b: Any) -> bool:
     )
 
 
-def value_hash(a: Any) -> int:
+def value_hash(a: object) -> int:
     """A hash that agrees with `same_value`, for concrete leaves."""
     leaves, tree = jax.tree.flatten(a)
-    return hash((tree, tuple(np.asarray(x, np.float64).tobytes() for x in leaves)))
+    return hash((tree, tuple((np.asarray(x, np.float64) + 0.0).tobytes() for x in leaves)))
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, static))
@@ -154,43 +219,74 @@ def value_class(cls):
 
 @value_class
 class Scheduled:
-    """An open-loop rate: a function of the step number, carried as structure."""
+    """A hyperparameter that is a function of the step number, carried as structure."""
 
-    schedule: Callable[[Array], Array] = static(default=None)
+    schedule: Callable[[Array], Scalar] = static(default=None)
+    name: str = static(default="")  # of the hyperparameter
+    span: Range = static(default=Range())
 
     def __repr__(self) -> str:
         return repr(self.schedule)
+
+    def shown(self, value: Scalar) -> Scalar:
+        """A value of the schedule as the hyperparameter it is: a decay rate is carried by its complement."""
+        return 1.0 - value if isinstance(self.schedule, Complement) and not is_scheduled(value) else value
+
+    def at(self, step: Array) -> Scalar:
+        """The value at a step.
+
+        Raises:
+            TypeError: where the schedule gives anything but one real number.
+            ValueError: for a concrete number out of range.
+        """
+        value = self.schedule(step)
+        shape = np.shape(value) if hasattr(value, "dtype") or isinstance(value, (int, float)) else None
+        if shape != () or isinstance(value, bool):
+            came = type(value).__name__ if shape is None else f"an array of shape {shape}"
+            raise TypeError(
+                f"the schedule of {self.name} must give one number for a step, got {came} from {self.schedule!r}; "
+                "return a scalar."
+            )
+        came = self.span.excluded(value) if isinstance(value, (int, float, np.number)) else None
+        if came is not None:
+            raise ValueError(f"the schedule of {self.name} gave {came:g}, expected a number in {self.span}; mend it.")
+        return value
 
 
 @value_class
 class Times:
     """The product of two open-loop rates."""
 
-    first: Any
-    second: Any
+    first: Scalar
+    second: Scalar
 
     def __repr__(self) -> str:
         return f"{self.first!r} * {self.second!r}"
 
 
-def open_loop(name: str, value: Any, low: float = 0.0) -> Any:
-    """An open-loop rate in canonical form: a number ≥ low, or a schedule `step -> value`."""
-    if isinstance(value, (Scheduled, Times)):
-        return value
-    if not callable(value):
-        return number(name, value, low)
-    schedule: Any = value
-    return Scheduled(schedule)
+def is_scheduled(x: object) -> bool:
+    """Whether x is a number of which only the step decides the value."""
+    return isinstance(x, (Scheduled, Times))
 
 
-def rate_at(rate: Any, step: Array) -> Any:
-    """The value of an open-loop rate at a step."""
-    if isinstance(rate, Times):
-        return rate_at(rate.first, step) * rate_at(rate.second, step)
-    return rate.schedule(step) if isinstance(rate, Scheduled) else rate
+def at_step(value: PyTree, step: Array) -> PyTree:
+    """value with the numbers of this step in place of all its schedules."""
+
+    def now(x: Scalar) -> Scalar:
+        if isinstance(x, Times):
+            return now(x.first) * now(x.second)
+        return x.at(step) if isinstance(x, Scheduled) else x
+
+    return jax.tree.map(now, value, is_leaf=is_scheduled)
 
 
-def one_of(name: str, value: Any, valid: tuple[str, ...]) -> str:
+def schedule_names(value: PyTree) -> tuple[str, ...]:
+    """The names of the hyperparameters of value that are schedules."""
+    found = (x for x in jax.tree.leaves(value, is_leaf=is_scheduled) if isinstance(x, Scheduled))
+    return tuple(dict.fromkeys(x.name for x in found))
+
+
+def one_of(name: str, value: object, valid: tuple[str, ...]) -> str:
     """A name among the valid ones.
 
     Raises:
@@ -201,14 +297,14 @@ def one_of(name: str, value: Any, valid: tuple[str, ...]) -> str:
     return value
 
 
-def whole(name: str, value: Any, low: int) -> int:
+def whole(name: str, value: object, low: int) -> int:
     """A structural count: a plain int ≥ low, never traced."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
         raise ValueError(f"{name} must be an integer ≥ {low}, got {value!r}; pass a plain int.")
     return int(value)
 
 
-def checked(record: Any, **fields: Any) -> None:
+def checked(record: object, **fields: Scalar) -> None:
     """Give fields of a frozen record, from its __post_init__, their canonical form."""
     for name, value in fields.items():
         object.__setattr__(record, name, value)

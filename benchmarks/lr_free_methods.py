@@ -55,7 +55,7 @@ def hypergradients(rule: str) -> list[Method]:
     make = RULES[rule]
     return [
         Method(f"{rule} × hypergradient", rule, lambda rate, _: make(c.hypergradient(rate))),
-        Method(f"{rule} × shield(hypergradient)", rule, lambda rate, _: make(c.shield(c.hypergradient(rate)))),
+        Method(f"{rule} × shield(hypergradient)", rule, lambda rate, _: adaptx.shield(make(c.hypergradient(rate)))),
     ]
 
 
@@ -65,7 +65,7 @@ def rated(rule: str) -> list[Method]:
     return [
         Method(f"{rule} × plateau", rule, lambda rate, _: make(c.plateau(rate, window=10))),
         Method(f"{rule} × bandit", rule, lambda rate, _: make(c.bandit(rate))),
-        Method(f"{rule} × shield(bandit)", rule, lambda rate, _: make(c.shield(c.bandit(rate)))),
+        Method(f"{rule} × shield(bandit)", rule, lambda rate, _: adaptx.shield(make(c.bandit(rate)))),
         Method(f"{rule} × trust_ratio", rule, lambda rate, _: make(c.trust_ratio(rate))),
     ]
 

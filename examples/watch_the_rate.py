@@ -25,7 +25,7 @@ c = adaptx.controllers
 STEPS, BATCH = 600, 64
 CONTROLLED = {  # name: optimizer; the first two start from rates that are far too small or too large
     "hypergradient, from 1e-5": adaptx.sgd(c.hypergradient(1e-5)),
-    "shielded hypergradient, from 30": adaptx.sgd(c.shield(c.hypergradient(30.0))),
+    "shielded hypergradient, from 30": adaptx.shield(adaptx.sgd(c.hypergradient(30.0))),
     "Mechanic": adaptx.sgd(c.mechanic()),
     "Polyak": adaptx.sgd(c.polyak(max_lr=10.0)),
     "distance over gradients": adaptx.sgd(c.dog()),

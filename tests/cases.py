@@ -21,7 +21,11 @@ import pytest
 import adaptx
 from adaptx import optimizers, rules
 from adaptx.engine import storage as storages
-from adaptx.engine.build import build
+from adaptx.engine.array import arithmetic
+from adaptx.engine.optimizer import build
+from adaptx.engine.state import rows_of, treatment
+from adaptx.engine.tree import take_apart
+from adaptx.controllers.constant import Constant
 from golden import inputs
 from oracles import trajectory
 
@@ -101,7 +105,7 @@ def bare(name: str) -> Callable[..., adaptx.Optimizer]:
 
 
 # lars and lamb bring a controller, and are held to the contracts as such
-OPEN = [name for name, make in optimizers.ALL.items() if make().controller is None]
+OPEN = [name for name, make in optimizers.ALL.items() if isinstance(make().controller, Constant)]
 NAMES = list(dict.fromkeys([*rules.ALL, *OPEN]))
 DEFAULTS = [Case(name, name) for name in NAMES]
 CASES = DEFAULTS + [Case(f"{n}-{v}", n, hyper) for n, table in VARIANTS.items() for v, hyper in table.items()]
@@ -173,6 +177,15 @@ def table(history: dict[str, jax.Array]) -> np.ndarray:
     """Stacked parameters as (steps, entries), in the oracle's order."""
     steps = len(history["s"])
     return np.concatenate([np.asarray(history[k]).astype(np.float64).reshape(steps, -1) for k in inputs.SHAPES], axis=1)
+
+
+def slots_of(opt: adaptx.Optimizer, state: adaptx.State, tree: Any) -> list[dict[str, jax.Array]]:
+    """The slots of every trained leaf as the next step reads them, by name."""
+    leaves = take_apart(tree)
+    how = treatment(opt, leaves)
+    rows = rows_of(opt, state, how, leaves.arrays)
+    pairs = zip(how.shelves, rows.slots, leaves.arrays, strict=True)
+    return [shelf.decode(stored, jnp.shape(p), arithmetic(p)) for shelf, stored, p in pairs]
 
 
 def reproduce(

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import adaptx
-from adaptx import controllers, optimizers, rules
+from adaptx import controllers, rules
+from adaptx.engine.optimizer import build
 from golden import controller_rows as rows
 
 LEAF_RATES = ("ldog", "trust_ratio")  # default instances whose rate is one per leaf
@@ -16,7 +17,7 @@ LEAF_RATES = ("ldog", "trust_ratio")  # default instances whose rate is one per 
 
 def over(rule: str, rate: Any, **engine: Any) -> adaptx.Optimizer:
     """The optimizer of a registered rule with its default hyperparameters."""
-    return optimizers.build(rule, rules.ALL[rule](), rate, engine)
+    return build(rule, rules.ALL[rule](), rate, engine)
 
 
 def problem(x: Any, y: Any) -> Callable:
@@ -59,7 +60,7 @@ def loop_of(opt: adaptx.Optimizer, start: dict, xs: Any, ys: Any, *, scale: floa
         params, state = carry
         value, grads = jax.value_and_grad(lambda p: scale * problem(*batch)(p))(params)
         params, state = opt.step(grads, state, params, value=value)
-        return (params, state), (params, state.metrics, state.control["scalars"] if state.control else {})
+        return (params, state), (params, state.metrics, state.control.scalars)
 
     @jax.jit
     def train(params, batches):

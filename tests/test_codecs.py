@@ -79,8 +79,11 @@ def test_zero_is_code_zero(signed: bool, bound: float):
 
 @pytest.mark.parametrize("x", [np.nan, -np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("signed", [True, False])
-def test_not_finite_is_code_zero(signed: bool, x: float):
-    assert set(encode(np.full(len(DICE), x), 1.0, DICE, signed)) == {0}
+def test_not_finite_has_a_code_of_its_own(signed: bool, x: float):
+    """A signed slot shows it; an unsigned one has no code left for it."""
+    codes = encode(np.full(len(DICE), x), 1.0, DICE, signed)
+    assert set(codes) == {128 if signed else 0}
+    assert np.all(np.isnan(decode(codes, 1.0, signed))) == signed
 
 
 @pytest.mark.parametrize("bound", [1e-30, 1.0, 3.0, 1e30])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import nn
 
-from adaptx.engine.sums import global_norm
+from adaptx.engine.norms import global_norm
 
 SUM = 2e-5  # relative, of 10⁶ f32 numbers: XLA on CPU adds some shapes in a tree (1e-7), some in sequence (6e-6)
 SHAPES = [

@@ -61,7 +61,7 @@ def test_the_equations(options: dict, x64):
 
     def body(s, loss):
         s = opt.update(p, s, p, value=loss)[1]
-        return s, s.control["scalars"]["factor"]
+        return s, s.control.scalars["factor"]
 
     got = jax.lax.scan(body, opt.init(p), jnp.asarray(LOSSES))[1]
     want = by_hand(LOSSES, **options)

@@ -179,7 +179,7 @@ def test_nothing_to_train_leaves_everything():
         opt = adaptx.adam(make(0.01))
         state = opt.init(p)
         q, after = opt.step({"w": None}, state, p, value=1.0)
-        assert_identical((q, after._replace(step=state.step)), (p, state))
+        assert_identical((q, after._replace(step=state.step, metrics=state.metrics)), (p, state))
         empty = opt.init({})
         assert opt.step({}, empty, {}, value=1.0)[0] == {}, name
 

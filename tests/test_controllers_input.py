@@ -49,8 +49,8 @@ RANGES = [  # constructor, words of the message in order
     (lambda: c.bandit(min_factor=10.0, max_factor=1.0), ("min_factor ≤ max_factor", "swap them")),
     (lambda: c.bandit(period=0), ("period must be an integer ≥ 1",)),
     (lambda: c.cocob(alpha=0.5), ("alpha must lie in [1",)),
-    (lambda: c.shield(c.dog(), factor=1.0), ("factor must lie in (0, 1)",)),
-    (lambda: c.shield(c.dog(), block=0), ("block must be an integer ≥ 1",)),
+    (lambda: adaptx.shield(adaptx.sgd(), factor=1.0), ("factor must lie in (0, 1)",)),
+    (lambda: adaptx.shield(adaptx.sgd(), block=0), ("block must be an integer ≥ 1",)),
 ]
 
 
@@ -62,7 +62,9 @@ def test_ranges_and_names_are_refused(construct, words):
 
 
 KINDS = [
-    (lambda: c.shield(0.1), ("shield takes a controller", "float", "wrap one")),
+    (lambda: c.shield(c.dog()), ("shield", "whole optimizer", "adaptx.shield(adaptx.sgd(hypergradient(1e-3)))")),
+    (lambda: adaptx.shield(0.1), ("shield takes an optimizer", "float", "pass one")),
+    (lambda: adaptx.shield(adaptx.shield(adaptx.sgd())), ("shield", "has a shield already", "one is enough")),
     (lambda: c.product(c.dog(), c.prodigy()), ("exactly one controller", "got 2", "Dog, Prodigy")),
     (lambda: c.product(0.1, 0.2), ("exactly one controller", "got 0", "float, float")),
     (lambda: c.dog() * c.prodigy(), ("number or a schedule", "controller Prodigy", "one controller")),
@@ -84,7 +86,7 @@ NEEDS_LOSS = {name for name, make in c.ALL.items() if "value" in make(0.1).requi
 
 
 def test_who_needs_the_loss():
-    assert {"plateau", "shield", "polyak", "l4", "momo", "bandit"} == NEEDS_LOSS
+    assert {"plateau", "polyak", "l4", "momo", "bandit"} == NEEDS_LOSS
     assert adaptx.sgd(c.dog()).requires == adaptx.sgd(0.1).requires == frozenset()
     assert adaptx.sgd(c.product(0.5, c.momo())).requires == frozenset({"value"})
 
@@ -96,10 +98,15 @@ def test_a_missing_or_misspelt_loss_is_refused(name: str):
     for extra, words in (({}, ("needs the loss", "value=loss")), ({"vlaue": 1.0}, ("got vlaue", "value=loss"))):
         with pytest.raises(ValueError, match=opposite(*words)):
             opt.update(P, state, P, **extra)
+    with pytest.raises(TypeError, match=opposite("'vlaue'", "did you mean value=")):
+        opt.step(P, state, P, vlaue=1.0)
     with pytest.raises(ValueError, match=opposite("value must be the scalar loss", "(3,)", "mean")):
         opt.step(P, state, P, value=jnp.ones(3))
-    with pytest.raises(ValueError, match=opposite("without params", "a controller", "update(grads, state, params)")):
-        opt.update(P, state, value=1.0)
+    if opt.controller.measured:
+        with pytest.raises(
+            ValueError, match=opposite("without params", "a controller", "update(grads, state, params)")
+        ):
+            opt.update(P, state, value=1.0)
 
 
 def test_the_state_of_another_rate_is_refused():

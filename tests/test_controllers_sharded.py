@@ -37,7 +37,7 @@ def train(params):
 
 whole, split = train(start), train(jax.device_put(start, place))
 assert split[0]["prodigy"]["w"].sharding.is_equivalent_to(place["w"], 2)
-assert split[1]["prodigy"].control["marks"]["s"]["w"].sharding.is_equivalent_to(place["w"], 2)
+assert split[1]["prodigy"].control.marks["s"]["w"].sharding.is_equivalent_to(place["w"], 2)
 for name in opts:
     for a, b in zip(jax.tree.leaves((whole[0][name], whole[1][name].control)),
                     jax.tree.leaves((split[0][name], split[1][name].control)), strict=True):

@@ -150,7 +150,8 @@ def test_eval_params_of_anything_else_is_the_identity():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: adaptx.schedule_free(optax.sgd(0.1)), ["adaptx optimizer"]),
+        (lambda: adaptx.schedule_free("sgd"), ["schedule_free takes an optimizer", "optax transformation", "str"]),
+        (lambda: adaptx.averaged(adaptx.sgd), ["averaged takes an optimizer", "sgd", "call it"]),
         (lambda: adaptx.schedule_free(adaptx.sgd(0.1), b=0.0), ["b must lie in (0, 1)", "0"]),
         (lambda: adaptx.lookahead(adaptx.sgd(0.1), k=0), ["k must be an integer", "1"]),
         (lambda: adaptx.averaged(adaptx.sgd(0.1), 0.9, 8.0), ["either decay or power"]),

@@ -9,8 +9,9 @@ import pytest
 
 import adaptx
 from adaptx import rules
-from adaptx.engine.build import build
-from adaptx.engine.layout import LAYOUTS
+from adaptx.controllers.constant import Constant
+from adaptx.engine.optimizer import build
+from adaptx.engine.packing import LAYOUTS
 from adaptx.engine.rounding import POLICIES
 from adaptx.engine.storage import NAMES
 from adaptx.optimizers import ALL
@@ -18,8 +19,8 @@ from adaptx.rules.sgd import Sgd
 from adaptx.values import value_class
 
 SHAPES = {"a": (4, 3), "b": (4, 3), "c": (5,), "d": (5,), "e": (4, 3), "f": (), "g": (2, 0), "h": (5,)}
-JOINED = ("stacked", "packed")
-OPEN = [name for name, make in ALL.items() if make().controller is None]
+JOINED = ("packed",)
+OPEN = [name for name, make in ALL.items() if isinstance(make().controller, Constant)]
 
 
 def trees(seed, dtypes=None):
@@ -98,7 +99,7 @@ def test_controllers_of_global_scope_may_be_joined(layout):
     stacked, state = train(adaptx.adam(adaptx.controllers.prodigy(d0=1e-3), layout=layout), trees(0))
     for k in leaf:
         np.testing.assert_allclose(leaf[k], stacked[k], rtol=1e-5, atol=1e-6)  # sums in another order
-    assert set(state.control["marks"]["x0"]) == set(state.slots["m"])
+    assert set(state.control.marks["x0"]) == set(state.slots["m"])
 
 
 @pytest.mark.parametrize("name", OPEN)
@@ -132,20 +133,20 @@ class Normalized(Sgd):
 @pytest.mark.parametrize(
     ("opt", "words"),
     [
-        (lambda: build("own", Normalized(), 0.1, {"layout": "stacked"}), ["element by element", "normalized", "leaf"]),
-        (lambda: adaptx.sgd(adaptx.controllers.ldog(), layout="stacked"), ["scope='leaf'", "dog"]),
+        (lambda: build("own", Normalized(), 0.1, {"layout": "packed"}), ["element by element", "normalized", "leaf"]),
+        (lambda: adaptx.sgd(adaptx.controllers.ldog(), layout="packed"), ["scope='leaf'", "dog"]),
     ],
 )
 def test_what_cannot_be_stacked_is_refused(opt, words):
-    with pytest.raises(ValueError, match="layout='stacked'") as caught:
+    with pytest.raises(ValueError, match="layout='packed'") as caught:
         opt().init(trees(0))
     assert all(word in str(caught.value) for word in words)
 
 
 def test_an_unknown_layout_and_a_missing_gradient_are_refused():
-    with pytest.raises(ValueError, match="layout must be one of 'leaf', 'stacked', 'packed', got 'flat'"):
+    with pytest.raises(ValueError, match="layout must be one of 'leaf', 'packed', got 'flat'"):
         adaptx.adam(layout="flat")
-    opt = adaptx.adam(layout="stacked")
+    opt = adaptx.adam(layout="packed")
     with pytest.raises(ValueError, match=r"needs a gradient for every leaf.*'b'"):
         opt.step({**trees(1), "b": None}, opt.init(trees(0)), trees(0))
     with pytest.raises(ValueError, match="expected that of the parameters"):

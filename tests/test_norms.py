@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import adaptx
-from adaptx.engine.sums import SMALL, global_norm
+from adaptx.engine.norms import SMALL, global_norm
 from cases import DEFAULTS, STORAGES, Case
 from probes import assert_close, assert_identical
 

@@ -49,10 +49,10 @@ def test_names_say_what_they_are():
     adam = contestants.contestant("adam+prodigy").optimizer(np.nan, 100)
     assert adam.controller == controllers.prodigy()
     assert type(adam.rule).__name__ == "Adam"
-    nesterov = contestants.contestant("nesterov+shield+cosine").optimizer(0.1, 100)
+    nesterov = contestants.contestant("nesterov+hypergradient+cosine").optimizer(0.1, 100)
     assert nesterov.rule.nesterov
     np.testing.assert_allclose(nesterov.controller.base.second.schedule(50), 0.5, rtol=1e-6)
-    assert contestants.contestant("adam+cosine").optimizer(0.1, 100).controller is None
+    assert not contestants.contestant("adam+cosine").optimizer(0.1, 100).controller.measured
     names = ["adam", *contestants.CONTROLLED, "adam"]
     assert [one.name for one in contestants.choose(names)] == names[:-1]
 

@@ -160,16 +160,15 @@ def test_leaves_and_steps_draw_different_bits():
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_what_is_kept(policy: str):
-    """An array of the right type at narrow leaves, None at f32 leaves, no slot at all where nothing is narrow."""
+    """An array of the right type at narrow leaves, None at f32 leaves; the policy alone decides whether there is a tree."""
     opt = adaptx.adam(1e-3, rounding=policy)
     p = {"narrow": jnp.ones(5, jnp.bfloat16), "wide": jnp.ones(3)}
-    slots, name = opt.init(p).slots, KEPT.get(policy)
-    assert set(slots) == {"m", "v"} | ({name} if name else set())
-    assert set(opt.init({"wide": p["wide"]}).slots) == {"m", "v"}
+    kept, name = opt.init(p).kept, KEPT.get(policy)
+    assert set(kept) == set(opt.init({"wide": p["wide"]}).kept) == ({name} if name else set())
     if name:
-        assert slots[name]["wide"] is None
-        assert slots[name]["narrow"].dtype == (jnp.bfloat16 if policy == "kahan" else jnp.float32)
-        assert slots[name]["narrow"].shape == (5,)
+        assert kept[name]["wide"] is None
+        assert kept[name]["narrow"].dtype == (jnp.bfloat16 if policy == "kahan" else jnp.float32)
+        assert kept[name]["narrow"].shape == (5,)
     bytes_kept = {"kahan": 2 * 5, "master": 4 * 5}.get(policy, 0)
     assert opt.state_bytes(p) == adaptx.adam(1e-3).state_bytes(p) + bytes_kept
 
@@ -213,4 +212,4 @@ def test_a_skipped_step_leaves_what_is_kept(policy: str):
     p = jnp.full(9, 0.3, jnp.bfloat16)
     x, state = opt.step(jnp.ones(9), opt.init(p), p)
     y, after = opt.step(jnp.full(9, jnp.nan), state, x)
-    assert_identical((y, after.slots), (x, state.slots))
+    assert_identical((y, after.slots, after.kept), (x, state.slots, state.kept))

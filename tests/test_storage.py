@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import adaptx
-from adaptx.engine import storage as stores
+from cases import slots_of
 
 NEWER = tuple(int(x) for x in jax.__version__.split(".")[:2]) >= (0, 11)
 
@@ -70,8 +70,7 @@ def test_closed_loop(storage: str, column: str, seed: int):
 
 def read(opt: adaptx.Optimizer, state: adaptx.State, shape: tuple[int, ...]) -> dict[str, np.ndarray]:
     """The slots of a one-leaf state as the next step reads them."""
-    stored = {name: state.slots[name] for name in opt.rule.slot_kinds()}
-    return stores.shelf(opt.options.storage, opt.rule, False).decode(stored, shape, jnp.float32)
+    return slots_of(opt, state, jnp.zeros(shape))[0]
 
 
 @pytest.mark.parametrize("storage", ["int8", "bf16"])
@@ -152,33 +151,35 @@ def kinds(opt: adaptx.Optimizer, params=TREE) -> dict[str, dict[str, str]]:
     """{leaf: {slot: storage}} as the stored arrays show it."""
     out = {}
     state = jax.eval_shape(opt.init, params)
-    for leaf in params:
-        entries = {name: state.slots[name][leaf] for name in opt.rule.slot_kinds()}
-        out[leaf] = {name: kind_of(x) for name, x in entries.items()}
+    for leaf, p in params.items():
+        out[leaf] = {name: kind_of(name, tree[leaf], p) for name, tree in state.slots.items()}
     return out
 
 
-def kind_of(x) -> str:
-    if isinstance(x, stores.Coded):
-        return "int8"
-    return "shared" if x is None else {"float32": "f32", "uint32": "bf16", "uint16": "bf16"}[str(x.dtype)]
+def kind_of(name, x, p) -> str:
+    if x is None:
+        return "none"
+    coded = {"float32": "f32", "uint32": "bf16 pair", "uint16": "bf16 or int8 pair", "uint8": "int8"}[str(x.dtype)]
+    return coded if x.shape == p.shape else "bounds"
 
 
 def test_storage_by_slot():
     """Two of one kind share a word under the first name; a slot that is not named stays f32."""
     big = {"big": jnp.zeros((64, 64))}
     table = {
-        "f32": ("f32", "f32"), "bf16": ("bf16", "shared"), "int8": ("int8", "int8"),
-        (("m", "bf16"),): ("bf16", "f32"), (("v", "int8"),): ("f32", "int8"),
-        (("m", "bf16"), ("v", "int8")): ("bf16", "int8"), (("m", "int8"), ("v", "bf16")): ("int8", "bf16"),
+        "f32": {"m": "f32", "v": "f32"}, "bf16": {"m": "bf16 pair", "v": "none"},
+        "int8": {"m": "bf16 or int8 pair", "v": "bounds"},
+        (("m", "bf16"),): {"m": "bf16 or int8 pair", "v": "f32"},
+        (("v", "int8"),): {"m": "f32", "v": "int8", "v.bound": "bounds"},
+        (("m", "bf16"), ("v", "int8")): {"m": "bf16 or int8 pair", "v": "int8", "v.bound": "bounds"},
+        (("m", "int8"), ("v", "bf16")): {"m": "int8", "m.bound": "bounds", "v": "bf16 or int8 pair"},
     }  # fmt: skip
-    for given, (m, v) in table.items():
+    for given, want in table.items():
         opt = adaptx.adam(storage=given if isinstance(given, str) else dict(given))
-        assert kinds(opt, big)["big"] == {"m": m, "v": v}
-    coded = adaptx.adam(storage="int8").init(big).slots
-    assert coded["m"]["big"].codes.dtype == jnp.uint16
-    assert coded["v"]["big"].codes is None
-    assert coded["v"]["big"].bound.shape == (64 * 64 // 256,) or coded["v"]["big"].bound.size == 16
+        assert kinds(opt, big)["big"] == want
+    slots = adaptx.adam(storage="int8").init(big).slots
+    assert slots["v"]["big"].shape == (16, 1, 2)  # of the parameter's rank, and one axis for the two slots
+    assert set(adaptx.adam(storage="bf16", storage_exclude=0).init(big).slots) == {"m"}
 
 
 EXCLUSIONS = {
@@ -232,7 +233,7 @@ MISUSES = {
     ),
     "state of another exclusion": (
         lambda: adaptx.adam(storage="bf16", storage_exclude=0).step(TREE, adaptx.adam(storage="bf16").init(TREE), TREE),
-        ValueError, ("'small'", "init"),
+        ValueError, ("slots ['m', 'v']", "['m']", "init(params)", "adaptx.convert"),
     ),
 }  # fmt: skip
 

@@ -4,9 +4,10 @@ Every one is a value that any optimizer takes as its learning rate: `adaptx.adam
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import NoReturn
 
 from ..base import Controller as Controller
+from ..values import Scalar
 from .bandit import Bandit as bandit
 from .cocob import Cocob as cocob
 from .dadapt import Dadapt as dadapt
@@ -21,17 +22,28 @@ from .plateau import Plateau as plateau
 from .polyak import Polyak as polyak
 from .prodigy import Prodigy as prodigy
 from .product import product as product
-from .shield import Shield as shield
 from .threshold import Threshold as threshold
 from .trust_ratio import TrustRatio as trust_ratio
 
+
+def shield(*_: object, **__: object) -> NoReturn:
+    """Now a wrapper around the whole optimizer.
+
+    Raises:
+        TypeError: always; the message says what to write.
+    """
+    raise TypeError(
+        "the shield goes around the whole optimizer, whose state it puts back, not around its controller; write "
+        "adaptx.shield(adaptx.sgd(hypergradient(1e-3)))."
+    )
+
+
 # name -> a default instance for a first rate of the given size (which those that estimate their rate do not use)
-ALL: dict[str, Callable[[Any], Controller]] = {
+ALL: dict[str, Callable[[Scalar], Controller]] = {
     "threshold": lambda rate: threshold(0.1 * rate, rate, 1.0),
     "plateau": lambda rate: plateau(rate),
     "hypergradient": hypergradient,
     "hypergradient_additive": lambda rate: hypergradient(rate, "additive"),
-    "shield": lambda rate: shield(hypergradient(rate)),
     "polyak": lambda rate: polyak(),
     "l4": lambda rate: l4(),
     "momo": momo,

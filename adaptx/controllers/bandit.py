@@ -15,21 +15,35 @@ in Garivier & Moulines, "On upper-confidence bound policies for non-stationary b
 The relative arms, the reward and the defaults are ours.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ..base import Controller
 from ..numerics import counter_uniform
-from ..values import Scalar, checked, number, open_loop, static, value_class, whole
+from ..values import Scalar, checked, number, static, value_class, whole
+
+
+class Memory(NamedTuple):
+    factor: Array  # η over base
+    rewards: Array  # by arm: S
+    pulls: Array  # by arm: N
+    arm: Array  # the one last pulled, −1 for none
+    total: Array  # Σ losses of this period
+    seen: Array  # steps of this period
+    before: Array  # mean loss of the period before
+    usual: Array  # δ̄
+    power: Array  # running mean square of δ − δ̄
+    periods: Array  # so far
 
 
 @value_class
 class Bandit(Controller):
     """A rate that a bandit raises and lowers. No marks; needs value=loss."""
 
-    base: Any = 1e-3  # the rate to start from: a number ≥ 0 or a schedule, whose multiple is learned
+    base: Scalar = 1e-3  # the rate to start from: a number ≥ 0 or a schedule, whose multiple is learned
     arms: tuple[Scalar, ...] = (0.7, 1.0, 1.4)  # > 0, at least two
     discount: Scalar = 0.8  # γ in [0, 1)
     sharpness: Scalar = 6.0  # κ > 0
@@ -41,6 +55,7 @@ class Bandit(Controller):
     period: int = static(default=20)  # steps, ≥ 1
     seed: int = static(default=0)  # ≥ 0, of the draws
     scope = "global"
+    Scalars = Memory
     requires = frozenset({"value"})
     reports = ("factor",)
     reference = "arXiv:2410.12598"
@@ -49,7 +64,7 @@ class Bandit(Controller):
         arms = tuple(number("arms", x, 0.0, open_low=True) for x in self.arms)
         if len(arms) < 2:
             raise ValueError(f"bandit needs at least two arms, got {len(arms)}; pass factors such as (0.7, 1.0, 1.4).")
-        checked(self, base=open_loop("base", self.base), arms=arms, floor=number("floor", self.floor))
+        checked(self, base=number("base", self.base, 0.0), arms=arms, floor=number("floor", self.floor))
         checked(self, discount=number("discount", self.discount, 0.0, 1.0, open_high=True))
         checked(self, sharpness=number("sharpness", self.sharpness, 0.0, open_low=True))
         checked(self, optimism=number("optimism", self.optimism, 0.0))
@@ -63,38 +78,34 @@ class Bandit(Controller):
 
     def start(self):
         zeros = jnp.zeros(len(self.arms))
-        return {"factor": 1.0, "rewards": zeros, "pulls": zeros, "arm": -1.0, "total": 0.0, "seen": 0.0,
-                "before": jnp.inf, "usual": 0.0, "power": 0.0, "periods": 0.0}  # fmt: skip
+        return Memory(1.0, zeros, zeros, -1.0, 0.0, 0.0, jnp.inf, 0.0, 0.0, 0.0)
 
     def update(self, sums, c, k):
-        total, seen = c["total"] + k.value, c["seen"] + 1
-        judged = self._pull(c, total / seen)
-        kept = {**c, "total": total, "seen": seen}
-        return {name: jnp.where(seen >= self.period, judged[name], kept[name]) for name in c}
+        total, seen = c.total + k.value, c.seen + 1
+        judged, within = self._pull(c, total / seen), c._replace(total=total, seen=seen)
+        return Memory(*(jnp.where(seen >= self.period, new, old) for new, old in zip(judged, within, strict=True)))
 
-    def _pull(self, c: dict, loss: jax.Array) -> dict:
+    def _pull(self, c: Memory, loss: Array) -> Memory:
         """The scalars after a period of this mean loss."""
         tiny = jnp.finfo(loss.dtype).tiny
-        drop = jnp.log(jnp.maximum(c["before"] - self.floor, tiny)) - jnp.log(jnp.maximum(loss - self.floor, tiny))
-        known = (c["arm"] >= 0) & jnp.isfinite(c["before"])
-        surprise = jnp.where(known, drop, c["usual"]) - c["usual"]
-        square = jnp.where(c["power"] > 0, 0.9 * c["power"] + 0.1 * surprise**2, surprise**2)
-        power = jnp.where(known, square, c["power"])
+        drop = jnp.log(jnp.maximum(c.before - self.floor, tiny)) - jnp.log(jnp.maximum(loss - self.floor, tiny))
+        known = (c.arm >= 0) & jnp.isfinite(c.before)
+        surprise = jnp.where(known, drop, c.usual) - c.usual
+        square = jnp.where(c.power > 0, 0.9 * c.power + 0.1 * surprise**2, surprise**2)
+        power = jnp.where(known, square, c.power)
         reward = jnp.clip(surprise / jnp.maximum(jnp.sqrt(power), tiny), -2, 2)
-        pulled = known & (jnp.arange(len(self.arms)) == c["arm"])
-        rewards = self.discount * c["rewards"] + pulled * reward
-        pulls = self.discount * c["pulls"] + pulled
+        pulled = known & (jnp.arange(len(self.arms)) == c.arm)
+        rewards = self.discount * c.rewards + pulled * reward
+        pulls = self.discount * c.pulls + pulled
 
         arms = jnp.stack([jnp.asarray(x, loss.dtype) for x in self.arms])
         liking = jax.nn.softmax(self.sharpness * rewards / (pulls + 1) + self.optimism * jnp.log(arms))
         chances = (1 - self.explore) * liking + self.explore / len(self.arms)
-        dice = counter_uniform(self.seed, c["periods"])
+        dice = counter_uniform(self.seed, c.periods)
         arm = jnp.minimum(jnp.sum(jnp.cumsum(chances) <= dice), len(self.arms) - 1)
-        factor = jnp.clip(c["factor"] * arms[arm], self.min_factor, self.max_factor)
-        zero = jnp.zeros_like(loss)
-        return {"factor": factor, "rewards": rewards, "pulls": pulls, "arm": arm.astype(loss.dtype), "total": zero,
-                "seen": zero, "before": loss, "usual": c["usual"] + 0.1 * surprise, "power": power,
-                "periods": c["periods"] + 1}  # fmt: skip
+        factor = jnp.clip(c.factor * arms[arm], self.min_factor, self.max_factor)
+        zero, usual = jnp.zeros_like(loss), c.usual + 0.1 * surprise
+        return Memory(factor, rewards, pulls, arm.astype(loss.dtype), zero, zero, loss, usual, power, c.periods + 1)
 
     def rate(self, c, k):
-        return self.base_rate(k) * c["factor"]
+        return self.base_rate(k) * c.factor

@@ -9,58 +9,85 @@ Departs from the papers in: under rules other than SGD the direction takes the p
 theory is for averaged iterates: wrap the optimizer in `adaptx.averaged`.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
-from ..base import Controller
-from ..values import Scalar, checked, number, one_of, open_loop, static, value_class
+from ..base import Controller, Leaf
+from ..values import Scalar, checked, number, one_of, static, value_class
+
+
+class Start(NamedTuple):
+    x0: Array  # the initial parameter
+
+
+class Moved(NamedTuple):
+    away: Array  # ‖x − x₀‖²
+    dd: Array  # ‖d‖²
+
+
+class Norm(NamedTuple):
+    squares: Array  # ‖x₀‖²
+
+
+class Distance(NamedTuple):
+    distance: Array  # r̄
+    total: Array  # G
+
+
+class Weighted(NamedTuple):
+    squared: Array  # r̄²
+    total: Array  # v
+
+
+def moved(leaf: Leaf) -> Moved:
+    """How far a leaf has come, and the length of its direction."""
+    away = leaf.x - leaf.marks.x0
+    return Moved(jnp.sum(away * away), jnp.sum(leaf.d * leaf.d))  # pyright: ignore[reportOptionalOperand]
 
 
 @value_class
 class Dog(Controller):
     """Distance over gradients. One mark (x₀)."""
 
-    base: Any = 1.0  # open-loop factor
+    base: Scalar = 1.0  # open-loop factor
     reps_rel: Scalar = 1e-6  # > 0, the first distance relative to 1 + ‖x₀‖
     eps: Scalar = 1e-8  # > 0, units of ‖d‖²
     scope: str = static(default="global")  # or "leaf"
+    Scalars, Marks, Sums = Distance, Start, Moved
     exact = True
     reports = ("distance",)
     reference = "arXiv:2302.12022"
 
     def __post_init__(self):
         one_of("scope", self.scope, ("global", "leaf"))
-        checked(self, base=open_loop("base", self.base), eps=number("eps", self.eps, 0.0, open_low=True))
+        checked(self, base=number("base", self.base, 0.0), eps=number("eps", self.eps, 0.0, open_low=True))
         checked(self, reps_rel=number("reps_rel", self.reps_rel, 0.0, open_low=True))
 
     def start(self):
-        return {"distance": 0.0, "total": self.eps}
+        return Distance(0.0, self.eps)
 
     def inspect(self, p):
-        return {"squares": jnp.sum(p * p)}
+        return Norm(jnp.sum(p * p))
 
     def begin(self, sums, c):
-        return {**c, "distance": self.reps_rel * (1 + jnp.sqrt(sums["squares"]))}
+        return c._replace(distance=self.reps_rel * (1 + jnp.sqrt(sums.squares)))
 
     def marks(self, p):
-        return {"x0": p}
+        return Start(p)
 
-    def measure(self, g, d, x, metric, marks, c, k):
-        away = x - marks["x0"]
-        return marks, {"away": jnp.sum(away * away), "dd": jnp.sum(d * d)}
+    def measure(self, leaf, c, k):
+        return leaf.marks, moved(leaf)
 
     def update(self, sums, c, k):
-        return {
-            "distance": jnp.maximum(c["distance"], jnp.sqrt(sums["away"])),
-            "total": c["total"] + sums["dd"],
-        }
+        return Distance(jnp.maximum(c.distance, jnp.sqrt(sums.away)), c.total + sums.dd)
 
     def rate(self, c, k):
-        return self.base_rate(k) * c["distance"] / jnp.sqrt(c["total"])
+        return self.base_rate(k) * c.distance / jnp.sqrt(c.total)
 
 
-def ldog(base: Any = 1.0, reps_rel: Scalar = 1e-6, eps: Scalar = 1e-8) -> Dog:
+def ldog(base: Scalar = 1.0, reps_rel: Scalar = 1e-6, eps: Scalar = 1e-8) -> Dog:
     """L-DoG: `dog` with one distance and one rate per leaf."""
     return Dog(base, reps_rel, eps, scope="leaf")
 
@@ -69,33 +96,33 @@ def ldog(base: Any = 1.0, reps_rel: Scalar = 1e-6, eps: Scalar = 1e-8) -> Dog:
 class Dowg(Controller):
     """Distance over weighted gradients. One mark (x₀). Made for SGD; over Adam it can diverge."""
 
-    base: Any = 1.0  # open-loop factor
+    base: Scalar = 1.0  # open-loop factor
     eps: Scalar = 1e-4  # > 0
     scope: str = static(default="global")  # or "leaf"
+    Scalars, Marks, Sums = Weighted, Start, Moved
     exact = True
     reports = ("distance",)
     reference = "arXiv:2305.16284"
 
     def __post_init__(self):
         one_of("scope", self.scope, ("global", "leaf"))
-        checked(self, base=open_loop("base", self.base), eps=number("eps", self.eps, 0.0, open_low=True))
+        checked(self, base=number("base", self.base, 0.0), eps=number("eps", self.eps, 0.0, open_low=True))
 
     def start(self):
-        return {"squared": self.eps, "total": 0.0}
+        return Weighted(self.eps, 0.0)
 
     def marks(self, p):
-        return {"x0": p}
+        return Start(p)
 
-    def measure(self, g, d, x, metric, marks, c, k):
-        away = x - marks["x0"]
-        return marks, {"away": jnp.sum(away * away), "dd": jnp.sum(d * d)}
+    def measure(self, leaf, c, k):
+        return leaf.marks, moved(leaf)
 
     def update(self, sums, c, k):
-        squared = jnp.maximum(c["squared"], sums["away"])
-        return {"squared": squared, "total": c["total"] + squared * sums["dd"]}
+        squared = jnp.maximum(c.squared, sums.away)
+        return Weighted(squared, c.total + squared * sums.dd)
 
     def rate(self, c, k):
-        return self.base_rate(k) * c["squared"] / (jnp.sqrt(c["total"]) + self.eps)
+        return self.base_rate(k) * c.squared / (jnp.sqrt(c.total) + self.eps)
 
     def report(self, c, k):
-        return {"distance": jnp.sqrt(c["squared"])}
+        return {"distance": jnp.sqrt(c.squared)}

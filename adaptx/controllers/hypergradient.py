@@ -12,61 +12,81 @@ When not: where successive gradients are anticorrelated, as in short epochs of r
 from a first rate that diverges at once it cannot recover: wrap it in `shield`.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ..base import Controller
 from ..numerics import divide
-from ..values import Scalar, checked, number, one_of, open_loop, static, value_class
+from ..values import Scalar, bound, checked, number, one_of, static, value_class
+
+
+class Change(NamedTuple):
+    factor: Array  # multiplicative: η over base
+    offset: Array  # additive: η less base
+
+
+class Last(NamedTuple):
+    direction: Array  # d of the step before
+
+
+class Cosine(NamedTuple):
+    dot: Array  # ⟨g, last d⟩
+    gg: Array  # ‖g‖²
+    dd: Array  # ‖last d‖²
 
 
 @value_class
 class Hypergradient(Controller):
     """A rate that follows its own gradient. One mark (the last direction)."""
 
-    base: Any = 1e-3  # the rate to start from: a number ≥ 0 or a schedule, whose ratio to it is adapted
+    base: Scalar = 1e-3  # the rate to start from: a number ≥ 0 or a schedule, whose ratio to it is adapted
     mode: str = static(default="multiplicative")  # or "additive"
-    hyper_lr: Any = None  # β > 0; default 0.1 multiplicative, 1e-4 additive (in units of η / ‖g‖²)
+    hyper_lr: Scalar | None = None  # β > 0; default 0.1 multiplicative, 1e-4 additive (in units of η / ‖g‖²)
     decrease: Scalar = 1.0  # > 0; above 1 a rate falls faster than it rises (with noisy gradients it then collapses)
     min_lr: Scalar = 0.0  # ≥ 0
-    max_lr: Scalar = jnp.inf  # ≥ min_lr
+    max_lr: Scalar | None = None  # ≥ min_lr; None for no bound
     scope: str = static(default="global")  # or "leaf"
+    Scalars, Marks, Sums = Change, Last, Cosine
     reference = "arXiv:1703.04782"
 
     def __post_init__(self):
         one_of("mode", self.mode, ("multiplicative", "additive"))
         one_of("scope", self.scope, ("global", "leaf"))
         beta = {"multiplicative": 0.1, "additive": 1e-4}[self.mode] if self.hyper_lr is None else self.hyper_lr
-        checked(self, base=open_loop("base", self.base), hyper_lr=number("hyper_lr", beta, 0.0, open_low=True))
+        checked(self, base=number("base", self.base, 0.0), hyper_lr=number("hyper_lr", beta, 0.0, open_low=True))
         checked(self, decrease=number("decrease", self.decrease, 0.0, open_low=True))
-        checked(self, min_lr=number("min_lr", self.min_lr, 0.0), max_lr=number("max_lr", self.max_lr, 0.0))
+        checked(self, min_lr=number("min_lr", self.min_lr, 0.0), max_lr=bound("max_lr", self.max_lr))
         if isinstance(self.min_lr, float) and isinstance(self.max_lr, float) and self.min_lr > self.max_lr:
             raise ValueError(f"hypergradient needs min_lr ≤ max_lr, got {self.min_lr:g} > {self.max_lr:g}; swap them.")
 
+    @property
+    def name(self):
+        return f"hypergradient_{self.mode}"
+
     def start(self):
-        return {"factor": 1.0, "offset": 0.0}
+        return Change(1.0, 0.0)
 
     def marks(self, p):
-        return {"direction": jnp.zeros_like(p)}
+        return Last(jnp.zeros_like(p))
 
-    def measure(self, g, d, x, metric, marks, c, k):
-        last = marks["direction"]
-        sums = {"dot": jnp.sum(g * last), "gg": jnp.sum(g * g), "dd": jnp.sum(last * last)}
-        return {"direction": d}, sums
+    def measure(self, leaf, c, k):
+        g, last = leaf.g, leaf.marks.direction
+        return Last(leaf.d), Cosine(jnp.sum(g * last), jnp.sum(g * g), jnp.sum(last * last))
 
     def update(self, sums, c, k):
         base = self.base_rate(k)
         if self.mode == "additive":
-            rate = self._bounded(base + c["offset"] + self.hyper_lr * sums["dot"])
-            return {**c, "offset": rate - base}
-        cosine = divide(sums["dot"], jnp.sqrt(sums["gg"]) * jnp.sqrt(sums["dd"]))
+            rate = self._bounded(base + c.offset + self.hyper_lr * sums.dot)
+            return c._replace(offset=rate - base)
+        cosine = divide(sums.dot, jnp.sqrt(sums.gg) * jnp.sqrt(sums.dd))
         weight = self.hyper_lr * jnp.where(cosine < 0, self.decrease, 1.0)
-        rate = self._bounded(base * c["factor"] * jnp.exp(weight * cosine))
-        return {**c, "factor": jnp.where(base > 0, divide(rate, jnp.asarray(base)), c["factor"])}
+        rate = self._bounded(base * c.factor * jnp.exp(weight * cosine))
+        return c._replace(factor=jnp.where(base > 0, divide(rate, jnp.asarray(base)), c.factor))
 
     def rate(self, c, k):
-        return self._bounded(self.base_rate(k) * c["factor"] + c["offset"])
+        return self._bounded(self.base_rate(k) * c.factor + c.offset)
 
     def _bounded(self, rate):
         return jnp.clip(rate, self.min_lr, self.max_lr)

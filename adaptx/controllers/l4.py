@@ -10,13 +10,27 @@ Algorithm 1. Losses must be positive.
 Departs from the paper in: the rate is not allowed to turn negative, and is bounded by max_lr.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ..base import Controller
 from ..numerics import debias, ema
-from ..values import Decay, Scalar, checked, decay, number, one_of, open_loop, static, value_class
+from ..values import Decay, Scalar, bound, checked, decay, number, one_of, static, value_class
+
+
+class Least(NamedTuple):
+    rate: Array
+    least: Array  # L_min
+
+
+class Mean(NamedTuple):
+    mean: Array  # averaged gradient
+
+
+class Slope(NamedTuple):
+    slope: Array  # ⟨ĝ, d⟩
 
 
 @value_class
@@ -29,9 +43,10 @@ class L4(Controller):
     forget: Scalar = 1000.0  # > 0, steps
     eps: Scalar = 1e-12  # ≥ 0, units of ⟨g, d⟩
     gradient_decay: Decay | Scalar = 0.9  # in [0, 1)
-    max_lr: Scalar = jnp.inf  # > 0
-    base: Any = 1.0  # open-loop factor
+    max_lr: Scalar | None = None  # > 0; None for no bound
+    base: Scalar = 1.0  # open-loop factor
     scope: str = static(default="global")  # or "leaf"
+    Scalars, Marks, Sums = Least, Mean, Slope
     requires = frozenset({"value"})
     reports = ("least",)
     reference = "arXiv:1802.05074"
@@ -41,29 +56,29 @@ class L4(Controller):
         checked(self, gamma=number("gamma", self.gamma, 0.0, 1.0, open_high=True))
         checked(self, gamma0=number("gamma0", self.gamma0, 0.0, 1.0))
         checked(self, forget=number("forget", self.forget, 0.0, open_low=True))
-        checked(self, max_lr=number("max_lr", self.max_lr, 0.0, open_low=True))
+        checked(self, max_lr=bound("max_lr", self.max_lr, open_low=True))
         one_of("scope", self.scope, ("global", "leaf"))
-        checked(self, base=open_loop("base", self.base))
+        checked(self, base=number("base", self.base, 0.0))
         checked(self, gradient_decay=decay("gradient_decay", self.gradient_decay))
 
     def start(self):
-        return {"rate": 0.0, "least": jnp.inf}
+        return Least(0.0, jnp.inf)
 
     def marks(self, p):
-        return {"mean": jnp.zeros_like(p)}
+        return Mean(jnp.zeros_like(p))
 
-    def measure(self, g, d, x, metric, marks, c, k):
-        mean = ema(marks["mean"], g, self.gradient_decay)
-        return {"mean": mean}, {"slope": jnp.sum(debias(mean, self.gradient_decay, k.t) * d)}
+    def debiased(self):
+        return {"gradient_decay": 0}
+
+    def measure(self, leaf, c, k):
+        mean = ema(leaf.marks.mean, leaf.g, self.gradient_decay)
+        return Mean(mean), Slope(jnp.sum(debias(mean, self.gradient_decay, k) * leaf.d))
 
     def update(self, sums, c, k):
-        least = jnp.where(jnp.isinf(c["least"]), self.gamma0 * k.value, jnp.minimum(c["least"], k.value))
-        size = sums["slope"] + self.eps
+        least = jnp.where(jnp.isinf(c.least), self.gamma0 * k.value, jnp.minimum(c.least, k.value))
+        size = sums.slope + self.eps
         rate = self.alpha * (k.value - self.gamma * least) / jnp.where(size > 0, size, 1)
-        return {
-            "rate": jnp.where(size > 0, jnp.clip(rate, 0, self.max_lr), 0),
-            "least": (1 + 1 / self.forget) * least,
-        }
+        return Least(jnp.where(size > 0, jnp.clip(rate, 0, self.max_lr), 0), (1 + 1 / self.forget) * least)
 
     def rate(self, c, k):
-        return self.base_rate(k) * c["rate"]
+        return self.base_rate(k) * c.rate

@@ -10,47 +10,68 @@ arXiv:2305.07583, Algorithms 1 and 2.
 Departs from the paper in: decoupled weight decay is part of d rather than proximal.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ..base import Controller
 from ..numerics import debias, ema
-from ..values import Decay, Scalar, checked, decay, number, one_of, open_loop, static, value_class
+from ..values import Decay, Scalar, checked, decay, number, one_of, static, value_class
+
+
+class Model(NamedTuple):
+    rate: Array
+    loss: Array  # averaged, not yet corrected
+    gamma: Array  # averaged ⟨g, p⟩, not yet corrected
+
+
+class Mean(NamedTuple):
+    mean: Array  # averaged gradient m, not yet corrected
+
+
+class Products(NamedTuple):
+    gx: Array  # ⟨g, p⟩
+    mx: Array  # ⟨m, p⟩
+    md: Array  # ⟨m, d⟩
 
 
 @value_class
 class Momo(Controller):
     """MoMo. One mark (the averaged gradient); needs value=loss."""
 
-    base: Any = 1.0  # the largest rate: a number ≥ 0 or a schedule
+    base: Scalar = 1.0  # the largest rate: a number ≥ 0 or a schedule
     decay: Decay | Scalar = 0.9  # b, in [0, 1); the base rule's first decay rate
     f_min: Scalar = 0.0  # f*, units of the loss
     scope: str = static(default="global")  # or "leaf"
+    Scalars, Marks, Sums = Model, Mean, Products
     requires = frozenset({"value"})
     reference = "arXiv:2305.07583"
 
     def __post_init__(self):
         one_of("scope", self.scope, ("global", "leaf"))
-        checked(self, base=open_loop("base", self.base), f_min=number("f_min", self.f_min))
+        checked(self, base=number("base", self.base, 0.0), f_min=number("f_min", self.f_min))
         checked(self, decay=decay("decay", self.decay))
 
     def start(self):
-        return {"rate": 0.0, "loss": 0.0, "gamma": 0.0}
+        return Model(0.0, 0.0, 0.0)
 
     def marks(self, p):
-        return {"mean": jnp.zeros_like(p)}
+        return Mean(jnp.zeros_like(p))
 
-    def measure(self, g, d, x, metric, marks, c, k):
-        mean = ema(marks["mean"], g, self.decay)
-        return {"mean": mean}, {"gx": jnp.sum(g * x), "mx": jnp.sum(mean * x), "md": jnp.sum(mean * d)}
+    def debiased(self):
+        return {"decay": 0}
+
+    def measure(self, leaf, c, k):
+        mean = ema(leaf.marks.mean, leaf.g, self.decay)
+        return Mean(mean), Products(jnp.sum(leaf.g * leaf.x), jnp.sum(mean * leaf.x), jnp.sum(mean * leaf.d))
 
     def update(self, sums, c, k):
-        loss, gamma = ema(c["loss"], k.value, self.decay), ema(c["gamma"], sums["gx"], self.decay)
-        model, mx, size = (debias(y, self.decay, k.t) for y in (loss - gamma, sums["mx"], sums["md"]))
+        loss, gamma = ema(c.loss, k.value, self.decay), ema(c.gamma, sums.gx, self.decay)
+        model, mx, size = (debias(y, self.decay, k) for y in (loss - gamma, sums.mx, sums.md))
         wanted = jnp.maximum(model + mx - self.f_min, 0) / jnp.where(size > 0, size, 1)
         rate = jnp.where(size > 0, jnp.minimum(wanted, self.base_rate(k)), 0)
-        return {"rate": rate, "loss": loss, "gamma": gamma}
+        return Model(rate, loss, gamma)
 
     def rate(self, c, k):
-        return c["rate"]
+        return c.rate

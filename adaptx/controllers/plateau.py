@@ -9,19 +9,29 @@
 No paper; the form is optax's (torch's reduces one window later).
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ..base import Controller
-from ..values import Scalar, checked, number, open_loop, static, value_class, whole
+from ..values import Scalar, checked, number, static, value_class, whole
+
+
+class Windows(NamedTuple):
+    scale: Array  # the rate over base
+    best: Array  # least mean loss of a window
+    bad: Array  # windows without improvement
+    cooling: Array  # windows left to cool
+    total: Array  # Σ losses of this window
+    seen: Array  # steps of this window
 
 
 @value_class
 class Plateau(Controller):
     """A rate that falls when the loss stalls. No marks; needs value=loss."""
 
-    base: Any = 1e-3  # the rate to start from: a number ≥ 0 or a schedule
+    base: Scalar = 1e-3  # the rate to start from: a number ≥ 0 or a schedule
     factor: Scalar = 0.1  # in (0, 1)
     patience: int = static(default=10)  # windows without improvement, ≥ 1
     cooldown: int = static(default=0)  # windows, ≥ 0
@@ -30,11 +40,12 @@ class Plateau(Controller):
     atol: Scalar = 0.0  # ≥ 0, units of the loss
     window: int = static(default=1)  # steps a loss is averaged over, ≥ 1
     scope = "global"
+    Scalars = Windows
     requires = frozenset({"value"})
     reports = ("scale",)
 
     def __post_init__(self):
-        checked(self, base=open_loop("base", self.base))
+        checked(self, base=number("base", self.base, 0.0))
         checked(self, factor=number("factor", self.factor, 0.0, 1.0, open_low=True, open_high=True))
         checked(self, min_lr=number("min_lr", self.min_lr, 0.0), atol=number("atol", self.atol, 0.0))
         checked(self, rtol=number("rtol", self.rtol, 0.0, 1.0, open_high=True))
@@ -43,26 +54,27 @@ class Plateau(Controller):
         whole("window", self.window, 1)
 
     def start(self):
-        return {"scale": 1.0, "best": jnp.inf, "bad": 0.0, "cooling": 0.0, "total": 0.0, "seen": 0.0}
+        return Windows(1.0, jnp.inf, 0.0, 0.0, 0.0, 0.0)
 
     def update(self, sums, c, k):
-        total, seen = c["total"] + k.value, c["seen"] + 1
+        total, seen = c.total + k.value, c.seen + 1
         full = seen >= self.window
         loss = total / seen
-        improved = loss < (1 - self.rtol) * c["best"] - self.atol
-        cooling = c["cooling"] > 0
-        bad = jnp.where(improved | cooling, 0, c["bad"] + 1)
+        improved = loss < (1 - self.rtol) * c.best - self.atol
+        cooling = c.cooling > 0
+        bad = jnp.where(improved | cooling, 0, c.bad + 1)
         reduce = ~cooling & (bad >= self.patience)
-        judged = {
-            "scale": jnp.where(reduce, self.factor * c["scale"], c["scale"]),
-            "best": jnp.where(improved, loss, c["best"]),
-            "bad": jnp.where(reduce, 0, bad),
-            "cooling": jnp.where(reduce, self.cooldown, jnp.maximum(c["cooling"] - 1, 0)),
-            "total": jnp.zeros_like(total),
-            "seen": jnp.zeros_like(seen),
-        }
-        return {name: jnp.where(full, judged[name], {**c, "total": total, "seen": seen}[name]) for name in c}
+        judged = Windows(
+            scale=jnp.where(reduce, self.factor * c.scale, c.scale),
+            best=jnp.where(improved, loss, c.best),
+            bad=jnp.where(reduce, 0, bad),
+            cooling=jnp.where(reduce, self.cooldown, jnp.maximum(c.cooling - 1, 0)),
+            total=jnp.zeros_like(total),
+            seen=jnp.zeros_like(seen),
+        )
+        within = c._replace(total=total, seen=seen)
+        return Windows(*(jnp.where(full, new, old) for new, old in zip(judged, within, strict=True)))
 
     def rate(self, c, k):
         rate = self.base_rate(k)
-        return jnp.maximum(rate * c["scale"], jnp.minimum(self.min_lr, rate))
+        return jnp.maximum(rate * c.scale, jnp.minimum(self.min_lr, rate))

@@ -8,48 +8,62 @@ Loizou, Vaswani, Laradji & Lacoste-Julien, "Stochastic Polyak step-size for SGD"
 Departs from the paper in: c = 1 by default (theirs is 1/2), ⟨g, d⟩ in place of ‖g‖² under other rules.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ..base import Controller
-from ..values import Scalar, checked, number, one_of, open_loop, static, value_class
+from ..values import Scalar, bound, checked, number, one_of, static, value_class
+
+
+class Rates(NamedTuple):
+    rate: Array
+    cap: Array  # the most the next rate may be where it is smoothed; inf before the first step
+
+
+class Slope(NamedTuple):
+    slope: Array  # ⟨g, d⟩
 
 
 @value_class
 class Polyak(Controller):
     """The stochastic Polyak step. No marks; needs value=loss."""
 
-    max_lr: Scalar = 1.0  # > 0, units of η; inf for plain SPS
+    max_lr: Scalar | None = 1.0  # > 0, units of η; None for plain SPS
     f_min: Scalar = 0.0  # f*, units of the loss
     c: Scalar = 1.0  # > 0
     eps: Scalar = 0.0  # ≥ 0, units of ⟨g, d⟩
     smooth: Scalar | None = None  # ≥ 1, by how much η may grow in a step; the authors use 2^(batch/n)
-    base: Any = 1.0  # open-loop factor
+    base: Scalar = 1.0  # open-loop factor
     scope: str = static(default="global")  # or "leaf"
+    Scalars = Rates
+    Sums = Slope
     requires = frozenset({"value"})
     reference = "arXiv:2002.10542"
 
     def __post_init__(self):
-        checked(self, max_lr=number("max_lr", self.max_lr, 0.0, open_low=True), f_min=number("f_min", self.f_min))
+        checked(self, max_lr=bound("max_lr", self.max_lr, open_low=True), f_min=number("f_min", self.f_min))
         one_of("scope", self.scope, ("global", "leaf"))
-        checked(self, base=open_loop("base", self.base))
+        checked(self, base=number("base", self.base, 0.0))
         checked(self, c=number("c", self.c, 0.0, open_low=True), eps=number("eps", self.eps, 0.0))
         if self.smooth is not None:
             checked(self, smooth=number("smooth", self.smooth, 1.0))
 
     def start(self):
-        return {"rate": 0.0, "cap": self.max_lr}
+        return Rates(0.0, jnp.inf)
 
-    def measure(self, g, d, x, metric, marks, c, k):
-        return marks, {"slope": jnp.sum(g * d)}
+    def measure(self, leaf, c, k):
+        return leaf.marks, Slope(jnp.sum(leaf.g * leaf.d))
 
     def update(self, sums, c, k):
-        size = self.c * sums["slope"] + self.eps
+        size = self.c * sums.slope + self.eps
         wanted = jnp.maximum(k.value - self.f_min, 0) / jnp.where(size > 0, size, 1)
-        rate = jnp.where(size > 0, jnp.minimum(wanted, c["cap"]), 0)
-        cap = c["cap"] if self.smooth is None else jnp.where(rate > 0, self.smooth * rate, c["cap"])
-        return {"rate": rate, "cap": cap}
+        most = jnp.inf if self.max_lr is None else self.max_lr
+        if self.smooth is not None:
+            most = jnp.where(c.cap < jnp.inf, c.cap, most)
+        rate = jnp.where(size > 0, jnp.minimum(wanted, most), 0)
+        return Rates(rate, c.cap if self.smooth is None else jnp.where(rate > 0, self.smooth * rate, c.cap))
 
     def rate(self, c, k):
-        return self.base_rate(k) * c["rate"]
+        return self.base_rate(k) * c.rate

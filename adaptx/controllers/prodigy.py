@@ -16,26 +16,47 @@ version).
 Departs from the paper in: ε in units of the new d, like the authors' code; the form for SGD.
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ..base import Controller
 from ..numerics import divide
-from ..values import Decay, Scalar, checked, decay, flag, number, one_of, open_loop, static, value_class
+from ..values import Decay, Scalar, bound, checked, decay, flag, number, one_of, static, value_class
+
+
+class Estimate(NamedTuple):
+    d: Array  # distance to the solution, units of the parameters
+    largest: Array  # the largest estimate, growth_rate aside
+    r: Array  # weighted ⟨g, x₀ − x⟩
+    norm: Array  # ‖g‖ at the first step
+    used: Array  # the rate the last step used
+
+
+class Path(NamedTuple):
+    x0: Array  # the initial parameter
+    s: Array  # weighted gradients
+
+
+class Products(NamedTuple):
+    dot: Array  # ⟨g, x₀ − x⟩
+    l1: Array  # ‖s‖₁
+    gg: Array  # ‖g‖²
 
 
 @value_class
 class Prodigy(Controller):
     """Prodigy. Two marks (x₀ and s)."""
 
-    base: Any = 1.0  # open-loop factor: a number ≥ 0 or a schedule
+    base: Scalar = 1.0  # open-loop factor: a number ≥ 0 or a schedule
     d0: Scalar = 1e-6  # > 0, the first estimate, units of the parameters
     d_coef: Scalar = 1.0  # > 0
     b3: Decay | Scalar = 0.999**0.5  # in [0, 1); √β₂ of the rule
-    growth_rate: Scalar = jnp.inf  # > 1
+    growth_rate: Scalar | None = None  # > 1; None for no bound
     safeguard_warmup: bool = static(default=False)  # for schedules that warm up
     scope: str = static(default="global")  # or "leaf"
+    Scalars, Marks, Sums = Estimate, Path, Products
     exact = True
     sees_direction = False
     corrects = True
@@ -44,41 +65,41 @@ class Prodigy(Controller):
 
     def __post_init__(self):
         one_of("scope", self.scope, ("global", "leaf"))
-        checked(self, base=open_loop("base", self.base), d0=number("d0", self.d0, 0.0, open_low=True))
+        checked(self, base=number("base", self.base, 0.0), d0=number("d0", self.d0, 0.0, open_low=True))
         checked(self, d_coef=number("d_coef", self.d_coef, 0.0, open_low=True), b3=decay("b3", self.b3))
-        checked(self, growth_rate=number("growth_rate", self.growth_rate, 1.0, open_low=True))
+        checked(self, growth_rate=bound("growth_rate", self.growth_rate, 1.0, open_low=True))
         flag("safeguard_warmup", self.safeguard_warmup)
 
     def start(self):
-        return {"d": self.d0, "largest": self.d0, "r": 0.0, "norm": 0.0, "used": 0.0}
+        return Estimate(self.d0, self.d0, 0.0, 0.0, 0.0)
 
     def marks(self, p):
-        return {"x0": p, "s": jnp.zeros_like(p)}
+        return Path(p, jnp.zeros_like(p))
 
     def unit(self, c, k):
-        return None if k.degree else c["d"]
+        return None if k.degree else c.d
 
     def feed(self, g, x, c, k):
-        fed = g if k.degree else c["d"] * g
-        return fed, fed
+        return g if k.degree else c.d * g
 
-    def measure(self, g, d, x, metric, marks, c, k):
-        weight = c["d"] if self.safeguard_warmup else self._weight(c, k)
-        s = self.b3.rate * marks["s"] + c["d"] / self.d0 * weight * g
-        sums = {"dot": jnp.sum(g * (marks["x0"] - x)), "l1": jnp.sum(jnp.abs(s)), "gg": jnp.sum(g * g)}
-        return {"x0": marks["x0"], "s": s}, sums
+    def measure(self, leaf, c, k):
+        g, (x0, s) = leaf.g, leaf.marks
+        weight = c.d if self.safeguard_warmup else self._weight(c, k)
+        s = self.b3.rate * s + c.d / self.d0 * weight * g
+        return Path(x0, s), Products(jnp.sum(g * (x0 - leaf.x)), jnp.sum(jnp.abs(s)), jnp.sum(g * g))
 
     def update(self, sums, c, k):
-        d = c["d"]
-        r = self.b3.rate * c["r"] + d / self.d0 * self._weight(c, k) * sums["dot"]
-        largest = jnp.maximum(c["largest"], divide(self.d_coef * r, sums["l1"]))
-        bound = jnp.where(d == self.d0, largest, d) * self.growth_rate
-        norm = jnp.where(c["norm"] > 0, c["norm"], jnp.sqrt(sums["gg"]))
-        used = divide(d * self.base_rate(k), norm) if k.degree else self._weight(c, k)
-        return {"d": jnp.minimum(largest, bound), "largest": largest, "r": r, "norm": norm, "used": used}
+        weight = self._weight(c, k)
+        r = self.b3.rate * c.r + c.d / self.d0 * weight * sums.dot
+        d = largest = jnp.maximum(c.largest, divide(self.d_coef * r, sums.l1))
+        if self.growth_rate is not None:
+            d = jnp.minimum(d, jnp.where(c.d == self.d0, largest, c.d) * self.growth_rate)
+        norm = jnp.where(c.norm > 0, c.norm, jnp.sqrt(sums.gg))
+        used = divide(c.d * self.base_rate(k), norm) if k.degree else weight
+        return Estimate(d, largest, r, norm, used)
 
     def rate(self, c, k):
-        return c["used"]
+        return c.used
 
     def _weight(self, c, k):
-        return c["d"] * self.base_rate(k) * k.correction
+        return c.d * self.base_rate(k) * k.correction

@@ -1,12 +1,11 @@
 """The product of a controller with schedules and numbers."""
 
 from functools import reduce
-from typing import Any
 
 from ..base import Controller
 
 
-def product(*factors: Any) -> Controller:
+def product(*factors: object) -> Controller:
     """One controller times any number of schedules and numbers, in any order: `product(prodigy(), cosine)`.
 
     The open-loop factors multiply the controller's base. For those whose estimate weighs gradients by the rate

@@ -12,31 +12,42 @@ using trust ratio clipping", 2020, arXiv:2011.13584.
 Departs from the papers in: the rate is outside LARS's momentum buffer (equal while the rate is constant).
 """
 
-from typing import Any
+from typing import NamedTuple
 
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from ..base import Controller
 from ..numerics import root
-from ..values import Scalar, checked, flag, number, open_loop, static, value_class
+from ..values import Scalar, checked, flag, number, static, value_class
+
+
+class Ratio(NamedTuple):
+    ratio: Array  # q
+
+
+class Squares(NamedTuple):
+    xx: Array  # ‖p‖²
+    uu: Array  # ‖u‖²
 
 
 @value_class
 class TrustRatio(Controller):
     """A rate per leaf in proportion to the leaf's norm. No marks."""
 
-    base: Any = 1e-3  # a number ≥ 0 or a schedule
+    base: Scalar = 1e-3  # a number ≥ 0 or a schedule
     coefficient: Scalar = 1.0  # > 0
     eps: Scalar = 0.0  # ≥ 0, units of ‖u‖
     norm_bounds: tuple[Scalar, Scalar] | None = None  # (low, high) of φ, 0 ≤ low ≤ high
     max_ratio: Scalar | None = None  # > 0
     before: bool = static(default=False)
     scope = "leaf"
+    Scalars, Sums = Ratio, Squares
     reports = ("trust_ratio",)
     reference = "arXiv:1904.00962"
 
     def __post_init__(self):
-        checked(self, base=open_loop("base", self.base), eps=number("eps", self.eps, 0.0))
+        checked(self, base=number("base", self.base, 0.0), eps=number("eps", self.eps, 0.0))
         checked(self, coefficient=number("coefficient", self.coefficient, 0.0, open_low=True))
         flag("before", self.before)
         if self.max_ratio is not None:
@@ -50,27 +61,26 @@ class TrustRatio(Controller):
             checked(self, norm_bounds=(low, high))
 
     def start(self):
-        return {"ratio": 1.0}
+        return Ratio(1.0)
 
     def feed(self, g, x, c, k):
-        fed = self._ratio(jnp.sum(x * x), jnp.sum(g * g), k) * g if self.before else g
-        return fed, fed
+        return self._ratio(jnp.sum(x * x), jnp.sum(g * g), k) * g if self.before else g
 
-    def measure(self, g, d, x, metric, marks, c, k):
-        u = g if self.before else d
-        return marks, {"xx": jnp.sum(x * x), "uu": jnp.sum(u * u)}
+    def measure(self, leaf, c, k):
+        u = leaf.g if self.before else leaf.d
+        return leaf.marks, Squares(jnp.sum(leaf.x * leaf.x), jnp.sum(u * u))
 
     def update(self, sums, c, k):
-        return {"ratio": self._ratio(sums["xx"], sums["uu"], k)}
+        return Ratio(self._ratio(sums.xx, sums.uu, k))
 
     def rate(self, c, k):
-        return self.base_rate(k) * c["ratio"]
+        return self.base_rate(k) * c.ratio
 
-    def move(self, g, d, x, marks, c, k):
-        return -(self.base_rate(k) if self.before else self.rate(c, k)) * d, marks
+    def move(self, leaf, c, k):
+        return -(self.base_rate(k) if self.before else self.rate(c, k)) * leaf.d, leaf.marks
 
     def report(self, c, k):
-        return {"trust_ratio": c["ratio"]}
+        return {"trust_ratio": c.ratio}
 
     def _ratio(self, xx, uu, k):
         there = (xx > 0) & (uu > 0)

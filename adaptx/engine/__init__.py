@@ -1,1 +1,1 @@
-"""Everything around the equation: trees, dtypes, decay, clipping, guards, storage, telemetry."""
+"""The engine: everything around the equation."""

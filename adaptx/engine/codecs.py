@@ -6,8 +6,8 @@ block's bound, so that consecutive codes are consecutive floats and rounding is 
     signed      sign and 127 levels, 2 mantissa bits                                                 31 binades
     unsigned    255 levels, the upper 192 with 3 mantissa bits, 24 binades, the rest with 2          39 binades
 
-Code 0 stands for 0 and nothing else; no level is subnormal or infinite. What lies below the smallest level becomes 0 if
-signed; if unsigned it is raised to that level, because a second moment rounded to 0 beside a first that is not makes a
+Code 0 stands for 0 and nothing else, a signed 0 with the sign bit for NaN (and inf), so that neither is hidden; no level
+is subnormal or infinite. What lies below the smallest level becomes 0 if signed; if unsigned it is raised to that level, because a second moment rounded to 0 beside a first that is not makes a
 step of m/ε. Rounding is stochastic: nearest rounding freezes an idle second moment.
 """
 
@@ -20,6 +20,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, UInt32
 
 SIGN, MAGNITUDE, INFINITE = jnp.uint32(0x80000000), jnp.uint32(0x7FFFFFFF), jnp.uint32(0x7F800000)
+QUIET = jnp.uint32(0x7FC00000)  # a NaN
 BLOCK = 256  # elements of the last axis that share a bound
 TOP = {True: 127, False: 255}  # signed -> largest code of a magnitude
 BITS = {True: 2, False: 3}  # signed -> mantissa bits of the upper levels
@@ -73,7 +74,10 @@ def lower(base: Array) -> Array:
 
 
 def to_code(x: Array, base: Array, dice: Array, signed: bool) -> UInt32[Array, "..."]:
-    """x (f32, magnitude at most the bound) as a code, rounded stochastically by 16 random bits; not finite gives 0."""
+    """x (f32, magnitude at most the bound) as a code, rounded stochastically by 16 random bits.
+
+    What is not finite gives NaN if signed, 0 if not: a rule has a signed slot, or reads the gradient itself.
+    """
     word = to_word(x)
     magnitude = word & MAGNITUDE
     cut = 23 - BITS[signed]
@@ -84,8 +88,8 @@ def to_code(x: Array, base: Array, dice: Array, signed: bool) -> UInt32[Array, "
     level = jnp.clip(level, 0 if signed else (x > 0).astype(jnp.int32), TOP[signed]).astype(jnp.uint32)
     if not signed:
         return jnp.where(magnitude < INFINITE, level, 0)
-    # the sign of level 0 would be a second zero
-    return jnp.where((magnitude < INFINITE) & (level > 0), level | ((word >> 24) & jnp.uint32(0x80)), 0)
+    code = jnp.where(level > 0, level | ((word >> 24) & jnp.uint32(0x80)), 0)
+    return jnp.where(magnitude < INFINITE, code, jnp.uint32(0x80))
 
 
 def from_code(code: Array, base: Array, signed: bool) -> Array:
@@ -93,7 +97,8 @@ def from_code(code: Array, base: Array, signed: bool) -> Array:
     cut = 23 - BITS[signed]
     if signed:
         level = code & 127
-        return to_float(jnp.where(level > 0, ((level + base) << cut) | ((code & 128) << 24), 0))
+        none = jnp.where(code > 0, QUIET, jnp.uint32(0))
+        return to_float(jnp.where(level > 0, ((level + base) << cut) | ((code & 128) << 24), none))
     # below COARSE a code counts twice: 2·(code + lower(base)) = code + base + (code − COARSE)
     twice = jnp.minimum(code.astype(jnp.int32) - COARSE, 0).astype(jnp.uint32)
     return to_float(jnp.where(code > 0, (code + base + twice) << cut, 0))
@@ -146,6 +151,11 @@ def block_of(shape: tuple[int, ...]) -> tuple[int, int]:
     length = view_shape(shape)[-1]
     block = max(1, min(BLOCK, length))
     return block, -(-length // block)
+
+
+def bound_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of an array's bounds, one a block."""
+    return (*view_shape(shape)[:-1], block_of(shape)[1])
 
 
 def block_bound(x: Array) -> Array:

@@ -1,17 +1,26 @@
-"""What an optimizer will cost, before it costs anything: bytes of every slot, and the least traffic of one step."""
+"""What an optimizer will cost, before it costs anything: bytes of every slot, and the least traffic of one step.
+
+Nothing is allocated, and leaves of one kind are counted once: a tree of thousands of leaves takes no longer than its
+kinds do.
+"""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from chex import ArrayTree
 
-from .leaf import arithmetic
-from .options import scale_factors
-from .run import treatment
-from .tree import take_apart
+from ..base import fields_of
+from . import rounding
+from .array import arithmetic, scalar_dtype
+from .state import treatment
+from .storage import Shelf, stored_type
+from .tree import Leaves
+
+if TYPE_CHECKING:
+    from .optimizer import Optimizer
 
 
 @dataclass(frozen=True)
@@ -23,10 +32,16 @@ class LeafCost:
     dtype: str
     parameter: int
     gradient: int  # of a gradient in the parameter's dtype
-    state: dict[str, int]  # name of slot, kept array or mark -> bytes
+    arrays: dict[str, jax.ShapeDtypeStruct | None]  # what is stored of a slot, kept, marked or averaged, by name
     storage: dict[str, str]  # slot -> "f32", "f64", "bf16", "int8"
     decayed: bool
     lr_scale: float | None  # None where it is not one number
+    group: str = ""  # of a route
+
+    @property
+    def state(self) -> dict[str, int]:
+        """Bytes of what lies beside it, by name."""
+        return {name: tree_bytes(x) for name, x in self.arrays.items()}
 
     @property
     def total(self) -> int:
@@ -49,57 +64,70 @@ def traffic(parameter: int, gradient: int, state: dict[str, int]) -> int:
     return read + parameter + every - state.get("x0", 0)
 
 
-def costs(opt: Any, params: PyTree) -> list[LeafCost]:
-    """The cost of every trained leaf; params may be arrays or ShapeDtypeStructs.
-
-    Raises:
-        TypeError: unless opt is an adaptx optimizer.
-    """
-    if not hasattr(opt, "rule"):
-        raise TypeError(
-            f"costs are known of adaptx optimizers, got {type(opt).__name__}; pass one such as adaptx.adam()."
-        )
-    opt = replace(opt, options=replace(opt.options, layout="leaf"))  # stacks cost what their leaves cost
-    leaves = take_apart(params)
-    _, shelves, decays = treatment(opt, leaves)
-    state = jax.eval_shape(opt.init, params)
-    trees = {**state.slots, **(state.control["marks"] if state.control else {})}
-    columns = {name: leaves.treedef.flatten_up_to(tree) for name, tree in trees.items()}
-    factors = scale_factors(opt.options, leaves)
+def leaf_costs(opt: "Optimizer", leaves: Leaves) -> list[LeafCost]:
+    """The cost of every trained leaf; leaves may hold arrays or ShapeDtypeStructs."""
+    treatment(opt, leaves)  # refuses what a layout cannot do
+    single = replace(opt, options=replace(opt.options, layout="leaf"))  # what is packed costs what its leaves cost
+    how = treatment(single, leaves)
+    scales = opt.options.scales(leaves)
+    kinds: dict[object, dict[str, jax.ShapeDtypeStruct | None]] = {}
     out = []
-    for k, (i, path, p, where) in enumerate(zip(leaves.trained, leaves.paths, leaves.arrays, shelves, strict=True)):
-        p = jax.eval_shape(lambda p=p: jnp.zeros_like(p))
-        full = "f64" if arithmetic(p) == np.float64 else "f32"
-        size = int(np.prod(p.shape)) * p.dtype.itemsize
-        factor: Any = 1.0 if factors is None else factors[k]
-        state_of = {name: tree_bytes(column[i]) for name, column in columns.items()}
-        storage_of = {name: full if kind == "f32" else kind for name, _, kind in where.slots}
-        scale = float(factor) if isinstance(factor, (int, float)) else None
-        out.append(LeafCost(path, p.shape, str(p.dtype), size, size, state_of, storage_of, decays[k], scale))
+    for i, (p, where) in enumerate(zip(leaves.arrays, how.shelves, strict=True)):
+        shape, dtype = (
+            np.shape(p),
+            jax.dtypes.canonicalize_dtype(p.dtype if hasattr(p, "dtype") else jnp.result_type(p)),
+        )
+        kind = shape, dtype, where
+        if kind not in kinds:
+            kinds[kind] = arrays_of(opt, how.kept, where, jax.ShapeDtypeStruct(shape, dtype))
+        size, scale = tree_bytes(jax.ShapeDtypeStruct(shape, dtype)), 1.0 if scales is None else scales[i]
+        full = "f64" if arithmetic(jax.ShapeDtypeStruct(shape, dtype)) == np.float64 else "f32"
+        storage = {name: full if form == "f32" else form for name, form in where.kinds().items()}
+        factor = float(scale) if isinstance(scale, (int, float)) else None
+        out.append(
+            LeafCost(leaves.paths[i], shape, str(dtype), size, size, kinds[kind], storage, how.decayed[i], factor)
+        )
     return out
 
 
-def tree_bytes(tree: PyTree) -> int:
+def arrays_of(
+    opt: "Optimizer", kept: str | None, where: Shelf, p: jax.ShapeDtypeStruct
+) -> dict[str, jax.ShapeDtypeStruct | None]:
+    """What the state has of one leaf, by name."""
+    fine = jax.ShapeDtypeStruct(p.shape, arithmetic(p))
+    stored = stored_type(where, fine.shape, fine.dtype)
+    out = {name: None if x is None else jax.ShapeDtypeStruct(*x) for name, x in stored.items()}
+    if kept is not None:
+        out[kept] = (fine if kept == "master" else p) if rounding.is_narrow(p.dtype) else None
+    marks = jax.eval_shape(opt.controller.marks, fine)
+    return out | dict(zip(fields_of(opt.controller.Marks), marks, strict=True))
+
+
+def tree_bytes(tree: ArrayTree) -> int:
     """Bytes of all arrays or abstract arrays of a tree."""
-    return sum(int(np.prod(x.shape)) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))
+    return sum(int(np.prod(x.shape, dtype=object)) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))
 
 
-def state_bytes(opt: Any, params: PyTree) -> int:
-    """Bytes of the state that opt.init(params) makes, scalars included; nothing is allocated."""
-    return tree_bytes(jax.eval_shape(opt.init, params))
+def scalar_bytes(opt: "Optimizer", leaves: Leaves) -> int:
+    """Bytes of what is one number, or one a leaf: counters, the controller's scalars, metrics."""
+    controller, each = opt.controller, np.dtype(scalar_dtype(leaves.arrays)).itemsize
+    count = len(leaves.trained) if controller.scope == "leaf" else 1
+    scalars = sum(int(np.prod(np.shape(x))) for x in controller.start())
+    return 8 + 4 * len(opt.metric_names) + each * count * scalars
 
 
 def table(rows: list[LeafCost]) -> str:
-    """A table of leaves: what is trained, decayed and scaled, and how its slots are stored."""
-    head = ("parameter", "shape", "dtype", "decay", "lr ×", "slots", "state bytes")
+    """A table of leaves: what is trained, by which group, decayed and scaled, and how its slots are stored."""
+    head = ("parameter", "shape", "dtype", "group", "decay", "lr ×", "slots", "state bytes")
     cells = [
         (
-            row.path, "×".join(map(str, row.shape)) or "scalar", row.dtype, "yes" if row.decayed else "no",
+            row.path, "×".join(map(str, row.shape)) or "scalar", row.dtype, row.group, "yes" if row.decayed else "no",
             "traced" if row.lr_scale is None else f"{row.lr_scale:g}",
             " ".join(f"{name}:{kind}" for name, kind in row.storage.items()) or "none", f"{sum(row.state.values()):,}",
         )
         for row in rows
     ]  # fmt: skip
+    shown = [i for i, name in enumerate(head) if name != "group" or any(row.group for row in rows)]
     widths = [max(len(cell[i]) for cell in (head, *cells)) for i in range(len(head))]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(cell, widths, strict=True)) for cell in (head, *cells)]
+    lines = ["  ".join(cell[i].ljust(widths[i]) for i in shown) for cell in (head, *cells)]
     return "\n".join(line.rstrip() for line in lines)

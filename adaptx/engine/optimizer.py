@@ -1,19 +1,27 @@
 """The optimizer: rule × learning rate × storage × layout, an optax transformation that is a pytree of its numbers."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, ArrayLike, PyTree
 
-from ..base import Controller, Rule, State
-from ..values import Scalar, Scheduled, Times
-from . import cost, run
-from .options import Options
-from .tree import take_apart
-from .value import Transformation
+from ..base import Controller, Rule, State, fields_of
+from ..controllers.constant import Constant, Direction
+from ..values import Scalar, Scheduled, is_scheduled, number
+from . import cost
+from .groups import Call, Group, advance, refuse_unknown_extra, refuse_without_params
+from .options import EngineOptions, Options, flat, options, refuse_unknown
+from .state import fresh_kept, fresh_slots, fresh_state, refuse_what_is_no_state, treatment
+from .transformation import Transformation
+from .tree import Leaves, concrete, gradients, take_apart
+
+Rate = Scalar | Callable[[Array], Scalar] | Controller
+STRUCTURE = {"static": True}
+IN_THE_RATE = ("learning_rate", "base", "factor")  # schedules that the learning rate shows
 
 
 @jax.tree_util.register_dataclass
@@ -26,44 +34,64 @@ class Optimizer(Transformation):
     """
 
     rule: Rule
-    learning_rate: Scalar | Scheduled | Times | Controller | None  # None: the bare direction, not scaled nor negated
+    learning_rate: Rate | None  # None: the bare direction, not scaled nor negated
     options: Options
+    name: str = dataclasses.field(default="", metadata=STRUCTURE)  # of the constructor
+    bound: tuple[str, ...] = dataclasses.field(
+        default=(), metadata=STRUCTURE
+    )  # its arguments that are the controller's
 
     @property
-    def controller(self) -> Controller | None:
-        """The controller of the learning rate, None where the rate is open-loop."""
-        return self.learning_rate if isinstance(self.learning_rate, Controller) else None
+    def controller(self) -> Controller:
+        """The controller of the learning rate; of a number or a schedule the one that measures nothing."""
+        rate = self.learning_rate
+        return rate if isinstance(rate, Controller) else Direction() if rate is None else Constant(rate)
 
     @property
     def requires(self) -> frozenset[str]:
         """Names of the extra arguments that update and step must be given."""
-        return self.controller.requires if self.controller is not None else frozenset()
+        return self.controller.requires | self.rule.requires
 
     @property
     def rounding(self) -> str:
         """The rounding policy; a controller that needs exact parameters keeps masters where none was asked for."""
         wanted = self.options.rounding
-        exact = self.controller is not None and self.controller.exact
-        return "master" if exact and wanted in ("nearest", "stochastic") else wanted
+        return "master" if self.controller.exact and wanted in ("nearest", "stochastic") else wanted
 
     @property
-    def metric_names(self) -> list[str]:
+    def metric_names(self) -> tuple[str, ...]:
         """What is measured at every step."""
-        reports = () if self.controller is None else self.controller.reports
-        return [*self.options.metric_names(self.learning_rate), *reports]
+        return (*self.shown(self), *self.controller.metric_names, *self.options.metric_names)
+
+    def shown(self, now: "Optimizer") -> dict[str, Scalar]:
+        """The hyperparameters that are schedules, by name, with the values of the optimizer at this step."""
+        out: dict[str, Scalar] = {}
+        parts = ((self.rule, now.rule, ""), (self.options, now.options, ""))
+        for mine, current, prefix in (*parts, (self.controller, now.controller, f"{self.controller.name}.")):
+            leaves = (jax.tree.leaves(x, is_leaf=is_scheduled) for x in (mine, current))
+            for x, value in zip(*leaves, strict=True):
+                if isinstance(x, Scheduled) and x.name not in IN_THE_RATE:
+                    out[prefix + x.name] = x.shown(value)
+        return out
+
+    @property
+    def made_by(self) -> dict[str, None]:
+        """What a state of this optimizer belongs to: its rule and, where that keeps something, its controller."""
+        c = self.controller
+        return {self.rule.name: None, **({c.name: None} if fields_of(c.Marks) or fields_of(c.Scalars) else {})}
 
     def init(self, params: PyTree) -> State:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Fresh state for params (arrays, tracers or ShapeDtypeStructs); shares no buffer with them."""
-        return run.fresh_state(self, take_apart(params))
+        return fresh_state(self, take_apart(params))
 
     def update(  # pyright: ignore[reportIncompatibleVariableOverride]
         self, grads: PyTree, state: State, params: PyTree | None = None, **extra: Any
     ) -> tuple[PyTree, State]:
         """optax's contract: (updates in the parameter's dtype, new state); add the updates to the parameters."""
         if params is None:
-            run.refuse_without_params(self)
+            refuse_without_params(self)
         leaves = take_apart(grads if params is None else params)
-        outs, state = run.step(self, grads, state, leaves, extra, fused=False)
+        outs, state = self._advanced(grads, state, leaves, extra, fused=False)
         return leaves.join(outs, no_update), state
 
     def step(self, grads: PyTree, state: State, params: PyTree, **extra: Any) -> tuple[PyTree, State]:
@@ -73,11 +101,18 @@ class Optimizer(Transformation):
         `jax.jit(lambda p, s, g: opt.step(g, s, p), donate_argnums=(0, 1))`. jax gives donated buffers of one shape to
         the results in order; donated the other way round, every slot and parameter is copied.
         """
+        refuse_unknown_extra(self.requires, extra)
         leaves = take_apart(params)
-        outs, state = run.step(self, grads, state, leaves, extra, fused=True)
+        outs, state = self._advanced(grads, state, leaves, extra, fused=True)
         return leaves.join(outs, lambda leaf: leaf), state
 
-    def over(self, values: Any) -> Array:
+    def _advanced(self, grads: PyTree, state: State, leaves: Leaves, extra: dict[str, Any], *, fused: bool):
+        refuse_what_is_no_state(state)
+        group = Group(self, state, leaves, gradients(grads, leaves))
+        outs, states, _ = advance([group], self.options, Call(state.step, state.metrics, extra, fused))
+        return outs[0], states[0]
+
+    def over(self, values: ArrayLike) -> Array:
         """The updates for a sequence of gradients along axis 0, one after another from a fresh state, as one array.
 
         Needs no parameters, so it serves for bare directions: `adaptx.ema(0.9).over(losses)`.
@@ -86,28 +121,131 @@ class Optimizer(Transformation):
         if values.ndim == 0:
             raise ValueError(f"over() takes a sequence along axis 0, got the scalar {values}; pass a list or an array.")
 
-        def one(state, value):
+        def one(state: State, value: Array) -> tuple[State, Array]:
             out, state = self.update(value, state)
             return state, out
 
         return jax.lax.scan(one, self.init(jnp.zeros_like(values, shape=values.shape[1:])), values)[1]
 
-    def state_bytes(self, params: PyTree) -> int:
-        """Bytes of the state that init(params) makes; params may be ShapeDtypeStructs, and nothing is allocated."""
-        return cost.state_bytes(self, params)
+    def replace(self, **changes: Any) -> "Optimizer":
+        """The same optimizer with other hyperparameters or engine options, under the names of its constructor.
 
-    def describe(self, params: PyTree) -> str:
-        """A table of the trained leaves: path, shape, decay, factor on the rate, storage and bytes of the slots."""
-        return cost.table(cost.costs(self, params))
+        Where only numbers change, a function that takes the optimizer as an argument is not compiled again.
+
+        Raises:
+            TypeError: for a name it does not have.
+            TypeError, ValueError: for a value of the wrong kind or range.
+        """
+        rule, rate, given = self.rule, self.learning_rate, self.options.given()
+        own = names_of(rule)
+        refuse_unknown(f"{self.name}.replace()", {k: None for k in changes if k not in self.arguments}, self.arguments)
+        if "learning_rate" in changes:
+            new = changes["learning_rate"]
+            rate = dataclasses.replace(rate, base=new) if self.bound else as_rate(self.name, new)  # pyright: ignore
+        bound = {name: changes[name] for name in self.bound if name in changes}
+        rate = dataclasses.replace(rate, **bound) if bound else rate  # pyright: ignore
+        mine = {name: changes[name] for name in own if name in changes and name not in self.bound}
+        rule = dataclasses.replace(rule, **mine) if mine else rule  # pyright: ignore
+        engine = {name: x for name, x in changes.items() if name in EngineOptions.__annotations__}
+        made = options(f"{self.name}()", {**given, **engine}) if engine else self.options
+        return batched(dataclasses.replace(self, rule=rule, learning_rate=rate, options=made))
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """The names of its hyperparameters, engine options aside."""
+        return ("learning_rate", *self.bound, *names_of(self.rule))
+
+    def scaled(self, factor: Scalar) -> "Optimizer":
+        """The same with every displacement multiplied by a factor."""
+        before = self.options.factor
+        made = dataclasses.replace(self.options, factor=factor if before is None else before * factor)
+        return dataclasses.replace(self, options=made)
+
+    def reset(self, state: State, params: PyTree) -> State:
+        """The state at params with fresh slots, bias corrections beginning anew; step number and controller go on."""
+        how = treatment(self, take_apart(params))
+        arrays = how.layout.gather([concrete(x) for x in how.layout.arrays])
+        kept, slots = fresh_kept(self, how, arrays), fresh_slots(self, how, arrays)
+        return state._replace(slots=slots, kept=kept, born=jnp.array(state.step))
+
+    def costs(self, leaves: Leaves) -> list[cost.LeafCost]:
+        """What every trained leaf costs, in the order of the tree."""
+        return cost.leaf_costs(self, leaves)
+
+    def scalar_bytes(self, leaves: Leaves) -> int:
+        """Bytes of the state that no leaf has."""
+        return cost.scalar_bytes(self, leaves)
 
     def __repr__(self) -> str:
-        fields: Any = dataclasses.fields(self.rule)  # pyright: ignore[reportArgumentType]
-        rule = [f"{field.name}={getattr(self.rule, field.name)!r}" for field in fields]
-        rate = [] if self.learning_rate is None else [f"learning_rate={self.learning_rate!r}"]
-        return f"{type(self.rule).__name__.lower()}({', '.join(rate + rule + self.options.changed())})"
+        rate, bound = self.learning_rate, []
+        if self.bound:
+            rate, bound = self.controller.base, [f"{name}={getattr(self.controller, name)!r}" for name in self.bound]
+        own = [f"{name}={getattr(self.rule, name)!r}" for name in names_of(self.rule) if name not in self.bound]
+        first = [] if rate is None else [f"learning_rate={rate!r}"]
+        return f"{self.name or self.rule.name}({', '.join(first + own + bound + self.options.changed())})"
 
 
-def no_update(leaf: Any) -> Any:
+def names_of(rule: Rule) -> tuple[str, ...]:
+    """The hyperparameters of a rule."""
+    return tuple(field.name for field in dataclasses.fields(rule))  # pyright: ignore[reportArgumentType]
+
+
+def no_update(leaf: object) -> Array | None:
     """The update of a leaf that is not trained: zeros for an array, so that they can be added, else None."""
     kind = getattr(leaf.dtype, "kind", None) if isinstance(leaf, (jax.Array, np.ndarray)) else None  # keys have none
-    return jnp.zeros_like(leaf) if kind in ("i", "u", "b") else None
+    return jnp.zeros_like(leaf) if kind in ("i", "u", "b") else None  # pyright: ignore[reportArgumentType]
+
+
+def build(
+    name: str, rule: Rule, learning_rate: Rate, given: EngineOptions, bound: tuple[str, ...] = (), *, bare: bool = False
+) -> Optimizer:
+    """An optimizer from its parts.
+
+    Where hyperparameters are arrays of one shape, the optimizer is a batch: every number is given that shape, so that
+    `jax.vmap(train)(opt)` runs one training per element.
+
+    Args:
+        name: of its constructor.
+        rule: the rule.
+        learning_rate: a number, a schedule or a controller.
+        given: the engine options.
+        bound: the constructor's arguments that are the controller's.
+        bare: no learning rate at all, the direction as it is.
+
+    Raises:
+        TypeError, ValueError: for a hyperparameter of the wrong kind or range; the message names it.
+    """
+    refuse_unknown(f"{name}()", flat(given), ("learning_rate", *bound, *names_of(rule)))
+    rate = None if bare else as_rate(name, learning_rate)
+    return batched(Optimizer(rule, rate, options(f"{name}()", given), name, bound))
+
+
+def as_rate(who: str, rate: Rate) -> Rate:
+    """A learning rate in canonical form.
+
+    Raises:
+        TypeError, ValueError: for what is none.
+    """
+    if isinstance(rate, Controller):
+        return rate
+    if rate is None:
+        raise TypeError(
+            f"{who} needs a learning_rate: expected a number, a schedule or a controller, got None; the bare direction "
+            "is adaptx.scale_by_rule(rule)."
+        )
+    return number("learning_rate", rate, 0.0)
+
+
+def batched(opt: Optimizer) -> Optimizer:
+    """opt with every number broadcast to the common shape of those that are arrays; opt itself where none is."""
+    leaves, treedef = jax.tree.flatten(opt)
+    shapes = {np.shape(x) for x in leaves} - {()}
+    if not shapes:
+        return opt
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError as error:
+        raise ValueError(
+            f"hyperparameters of a batch must broadcast together, got shapes {sorted(shapes)}; give them one shape."
+        ) from error
+    return treedef.unflatten([jnp.broadcast_to(jnp.asarray(x), shape) for x in leaves])

@@ -1,39 +1,46 @@
 """The engine options every optimizer takes, checked once, and their resolution leaf by leaf."""
 
-import re
+import difflib
 from collections.abc import Callable, Mapping
 from typing import Any, TypedDict
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import PyTree
+import numpy as np
+from chex import ArrayTree
+from jaxtyping import Array, PyTree
 
 from ..values import Scalar, flag, is_concrete, number, one_of, static, value_class, whole
-from .layout import LAYOUTS
+from .choices import Patterns, as_patterns, by_leaf, compiled, hits, is_function, mask_of
+from .packing import LAYOUTS
 from .rounding import POLICIES
-from .storage import SMALL, storage
-from .tree import Leaves, is_none
-from .value import Frozen
+from .storage import SMALL, Setting, storage
+from .tree import Frozen, Leaves, is_none
 
 DECAY_MODES = ("decoupled", "l2", "independent")
 TELEMETRY = ("grad_norm", "update_norm", "param_norm")
-# what "matrices" leaves out although it has two axes or more: biases and scales stacked by a scan over layers
-VECTOR_NAMES = re.compile(r"(^|[/_.])(b|bias|biases|scale|gain|offset|beta|gamma|norm)[^/]*$|norm", re.IGNORECASE)
+# what other libraries call it
+KNOWN_AS = {
+    "lr": "learning_rate, the first argument", "betas": "b1 and b2", "beta1": "b1", "beta2": "b2", "epsilon": "eps",
+    "wd": "weight_decay", "momentum": "b1, or the optimizer adaptx.momentum", "alpha": "decay", "rho": "decay",
+    "clip_norm": "max_norm", "max_grad_norm": "max_norm", "mask": "decay_mask", "mu_dtype": 'storage={"m": "bf16"}',
+}  # fmt: skip
 
 
 class EngineOptions(TypedDict, total=False):
     """Keyword options of every optimizer.
 
-    weight_decay: coefficient λ ≥ 0, off at 0. decay_mode: "decoupled" p ← p − lr·(d + λp), "l2" g ← g + λp before the
-    rule, "independent" p ← p − lr·d − λp. decay_mask: which leaves decay: "matrices" (two axes or more, and not named
-    like a bias or a norm), a regex searched in the path, a function of (path, leaf), or a tree of bools.
-    lr_scale: factor ≥ 0 on the learning rate per leaf: {path regex: factor} (the first match counts, the rest have 1),
-    a function of (path, leaf), or a tree. max_norm: global-norm clipping of the gradients, > 0, in f32.
+    weight_decay: coefficient λ ≥ 0 or a schedule, off at 0. decay_mode: "decoupled" p ← p − lr·(d + λp), "l2"
+    g ← g + λp before the rule, "independent" p ← p − lr·d − λp. decay_mask: which leaves decay: "matrices" (two axes or
+    more, and not named like a bias or a norm), a regex searched in the path, a function of (path, leaf), or a tree of
+    bools. lr_scale: factor ≥ 0 on the displacement per leaf: a tree, {path regex: factor} (the first match counts, the
+    rest have 1), or a function of (path, leaf). max_norm: global-norm clipping of the gradients, > 0, in f32.
     storage: "f32", "bf16" or "int8", or one of these by slot ({"m": "bf16"}). storage_exclude: leaves that stay f32: a
-    least number of elements, a path regex, or a tuple of these. layout: "leaf", "stacked" or "packed".
-    rounding: how bf16 and f16 parameters take an update: "nearest", "stochastic", "kahan" (a compensation array in the
-    state) or "master" (an f32 copy in the state). skip_nonfinite: leave everything as it was on a step whose gradients
-    are not finite. telemetry: True or names among grad_norm, update_norm, param_norm, to be found in `adaptx.metrics`.
+    least number of elements, a path regex, or a tuple of these. layout: "leaf" or "packed". rounding: how bf16 and f16
+    parameters take an update: "nearest", "stochastic", "kahan" (a compensation array in the state) or "master" (an f32
+    copy in the state). skip_nonfinite: leave everything as it was on a step whose gradients, or their squares, are not
+    finite. telemetry: True or names among grad_norm, update_norm, param_norm, to be found in `adaptx.metrics`.
+    axis_name: inside `jax.shard_map`, the mesh axes along which parameters are split, for norms and controllers' sums.
     """
 
     weight_decay: Scalar
@@ -46,18 +53,8 @@ class EngineOptions(TypedDict, total=False):
     max_norm: Scalar | None
     skip_nonfinite: bool
     rounding: str
-    telemetry: bool | tuple[str, ...]
-
-
-@value_class
-class Patterns:
-    """Values by path regex, in the order given."""
-
-    values: tuple[Scalar, ...]
-    patterns: tuple[str, ...] = static(default=())
-
-    def __repr__(self) -> str:
-        return repr(dict(zip(self.patterns, self.values, strict=True)))
+    telemetry: bool | str | tuple[str, ...] | None
+    axis_name: str | tuple[str, ...] | None
 
 
 @value_class
@@ -65,36 +62,75 @@ class Options:
     """The options in canonical form."""
 
     weight_decay: Scalar | None
-    lr_scale: Any  # Patterns, a tree, or None
+    lr_scale: Patterns | ArrayTree | None
     max_norm: Scalar | None
-    lr_scale_function: Callable[[str, Any], Scalar] | None = static(default=None)
+    factor: Scalar | None = None  # on every displacement; a wrapper's, not an option
+    lr_scale_function: Callable[[str, Array], Scalar] | None = static(default=None)
     decay_mode: str = static(default="decoupled")
-    decay_mask: Any = static(default=None)
-    storage: Any = static(default="f32")  # a name, or (slot, name) pairs
+    decay_mask: str | Callable[[str, Array], bool] | Frozen | None = static(default=None)
+    storage: Setting = static(default="f32")
     storage_exclude: tuple[int | str, ...] = static(default=(SMALL,))
     layout: str = static(default="leaf")
     skip_nonfinite: bool = static(default=False)
     rounding: str = static(default="nearest")
     telemetry: tuple[str, ...] = static(default=())
+    axis_name: tuple[str, ...] = static(default=())
 
-    def metric_names(self, learning_rate: Any) -> list[str]:
-        """What an optimizer with these options measures at every step."""
-        rate = [] if learning_rate is None else ["learning_rate"]
-        clipped = ["grad_norm"] if self.max_norm is not None and "grad_norm" not in self.telemetry else []
-        return rate + clipped + list(self.telemetry) + ["skipped", "skipped_in_a_row"] * self.skip_nonfinite
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """What is measured of the whole tree at every step."""
+        clipped = ("grad_norm",) if self.max_norm is not None and "grad_norm" not in self.telemetry else ()
+        return clipped + self.telemetry + ("skipped", "skipped_in_a_row") * self.skip_nonfinite
+
+    def given(self) -> dict[str, Any]:
+        """The keyword arguments that make these options."""
+        return {
+            "weight_decay": 0.0 if self.weight_decay is None else self.weight_decay, "decay_mode": self.decay_mode,
+            "decay_mask": self.decay_mask.tree if isinstance(self.decay_mask, Frozen) else self.decay_mask,
+            "lr_scale": self.lr_scale_function or self.lr_scale, "max_norm": self.max_norm,
+            "storage": dict(self.storage) if isinstance(self.storage, tuple) else self.storage,
+            "storage_exclude": self.storage_exclude, "layout": self.layout, "rounding": self.rounding,
+            "skip_nonfinite": self.skip_nonfinite, "telemetry": self.telemetry, "axis_name": self.axis_name,
+        }  # fmt: skip
 
     def changed(self) -> list[str]:
         """The options that differ from their defaults, as name=value."""
-        shown = {
-            "weight_decay": self.weight_decay, "decay_mode": self.decay_mode, "decay_mask": self.decay_mask,
-            "lr_scale": self.lr_scale_function or self.lr_scale, "storage": self.storage, "layout": self.layout,
-            "max_norm": self.max_norm, "skip_nonfinite": self.skip_nonfinite, "rounding": self.rounding,
-            "telemetry": self.telemetry,
-        }  # fmt: skip
-        plain = (None, False, (), "decoupled", "f32", "leaf", "nearest")
-        return [
-            f"{name}={value!r}" for name, value in shown.items() if not any(value is x or x == value for x in plain)
-        ]
+        plain = options("", {}).given()
+        given = {**self.given(), "decay_mask": self.decay_mask}
+        differs = (name for name, x in given.items() if isinstance(x, (jax.Array, np.ndarray)) or x != plain[name])
+        return [f"{name}={given[name]!r}" for name in differs]
+
+    def decayed(self, leaves: Leaves) -> list[bool]:
+        """Whether weight decay applies, for every trained leaf."""
+        if self.weight_decay is None:
+            return [False] * len(leaves.trained)
+        mask = self.decay_mask.tree if isinstance(self.decay_mask, Frozen) else self.decay_mask
+        return mask_of("decay_mask", mask, leaves)
+
+    def excluded(self, leaves: Leaves) -> list[bool]:
+        """Whether a leaf keeps f32 slots whatever the storage, by the size of the whole leaf and by its path."""
+        if self.storage == "f32":
+            return [True] * len(leaves.trained)
+        parts, least = self.storage_exclude, self.least_narrow or 0
+        named = set().union(*(hits("storage_exclude", part, leaves) for part in parts if isinstance(part, str)))
+        return [jnp.size(p) < least or i in named for i, p in enumerate(leaves.arrays)]
+
+    @property
+    def least_narrow(self) -> int | None:
+        """The fewest elements that are stored narrow; None where no leaf is excluded."""
+        least = max((part for part in self.storage_exclude if not isinstance(part, str)), default=0)
+        return least if least > 0 or any(isinstance(part, str) for part in self.storage_exclude) else None
+
+    def scales(self, leaves: Leaves) -> list[Scalar] | None:
+        """The factor on the displacement of every trained leaf, None where none is set."""
+        if self.lr_scale is None and self.lr_scale_function is None:
+            return None if self.factor is None else [self.factor] * len(leaves.trained)
+        if self.lr_scale_function is not None:
+            pairs = zip(leaves.paths, leaves.arrays, strict=True)
+            found = [_scale(path, self.lr_scale_function(path, p)) for path, p in pairs]
+        else:
+            found = by_leaf("lr_scale", self.lr_scale, leaves, 1.0)
+        return found if self.factor is None else [self.factor * x for x in found]
 
 
 def options(who: str, given: Mapping[str, Any]) -> Options:
@@ -104,20 +140,15 @@ def options(who: str, given: Mapping[str, Any]) -> Options:
         TypeError: for an unknown option, listing the valid ones, or a value of the wrong kind.
         ValueError: for a value out of range or an unknown name.
     """
-    nested = given.get("engine", {})  # optax.inject_hyperparams hands the keywords of **engine over as one mapping
-    given = {**{name: value for name, value in given.items() if name != "engine"}, **nested}
-    valid = tuple(EngineOptions.__annotations__)
-    for name in given:
-        if name not in valid:
-            raise TypeError(f"{who} has no option {name!r}; the engine options are {', '.join(valid)}.")
-    scale = given.get("lr_scale")
-    function = scale if callable(scale) and jax.tree.leaves(scale) == [scale] else None
-    bound = given.get("max_norm")
+    given = flat(given)
+    refuse_unknown(who, given)
+    scale, most = given.get("lr_scale"), given.get("max_norm")
+    function = is_function("lr_scale", scale)
     return Options(
         weight_decay=_off_at_zero(number("weight_decay", given.get("weight_decay", 0.0), 0.0)),
-        lr_scale=None if function is not None or scale is None else _scales(scale),
-        max_norm=None if bound is None else number("max_norm", bound, 0.0, open_low=True),
-        lr_scale_function=function,
+        lr_scale=None if function or scale is None else _scales(scale),
+        max_norm=None if most is None else number("max_norm", most, 0.0, open_low=True),
+        lr_scale_function=scale if function else None,
         decay_mode=one_of("decay_mode", given.get("decay_mode", "decoupled"), DECAY_MODES),
         decay_mask=_mask(given.get("decay_mask")),
         storage=storage(given.get("storage", "f32")),
@@ -125,113 +156,80 @@ def options(who: str, given: Mapping[str, Any]) -> Options:
         layout=one_of("layout", given.get("layout", "leaf"), LAYOUTS),
         skip_nonfinite=flag("skip_nonfinite", given.get("skip_nonfinite", False)),
         rounding=one_of("rounding", given.get("rounding", "nearest"), POLICIES),
-        telemetry=_telemetry(given.get("telemetry", ())),
+        telemetry=_telemetry(given.get("telemetry")),
+        axis_name=_axes(given.get("axis_name")),
     )
+
+
+def flat(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The keywords of **engine as optax.inject_hyperparams hands them over: as one mapping, what it overrides beside."""
+    return {**given.get("engine", {}), **{name: value for name, value in given.items() if name != "engine"}}
+
+
+def refuse_unknown(who: str, given: Mapping[str, object], own: tuple[str, ...] = ()) -> None:
+    """Raise TypeError for a keyword that is no engine option, naming the nearest that is."""
+    valid = tuple(EngineOptions.__annotations__)
+    for name in given:
+        if name not in valid:
+            near = KNOWN_AS.get(name) or next(iter(difflib.get_close_matches(name, (*own, *valid), 1)), None)
+            hint = f"; did you mean {near}?" if near else "."
+            raise TypeError(f"{who} has no option {name!r}{hint} The engine options are {', '.join(valid)}.")
 
 
 def _off_at_zero(value: Scalar) -> Scalar | None:
     return None if is_concrete(value) and float(value) == 0.0 else value
 
 
-def _scales(scale: Any) -> Any:
+def _scale(path: str, value: Scalar) -> Scalar:
+    checked = number(f"lr_scale at '{path}'", value, 0.0)
+    if getattr(checked, "ndim", 0):
+        raise TypeError(f"lr_scale at '{path}' must be one number, got shape {checked.shape}; return a scalar.")
+    return checked
+
+
+def _scales(scale: PyTree) -> Patterns | PyTree:
+    if isinstance(scale, Patterns):
+        return scale
     if isinstance(scale, Mapping) and all(isinstance(k, str) and is_number(v) for k, v in scale.items()):
-        for pattern in scale:
-            _compiled("lr_scale", pattern)
-        values = tuple(number(f"lr_scale[{k!r}]", v, 0.0) for k, v in scale.items())
-        return Patterns(values, tuple(scale))
+        return as_patterns(scale, [number(f"lr_scale[{k!r}]", v, 0.0) for k, v in scale.items()])
     return jax.tree.map(lambda x: x if x is None else number("lr_scale", x, 0.0), scale, is_leaf=is_none)
 
 
-def _mask(mask: Any) -> Any:
+def _mask(mask: Any) -> str | Callable[[str, Array], bool] | Frozen | None:
     if mask is None or isinstance(mask, str):
         if mask is not None and mask != "matrices":
-            _compiled("decay_mask", mask)
+            compiled("decay_mask", mask)
         return mask
-    if callable(mask) and jax.tree.leaves(mask) == [mask]:
+    if is_function("decay_mask", mask):
         return mask
     return Frozen(jax.tree.map(lambda x: x if x is None else flag("decay_mask", x), mask, is_leaf=is_none))
 
 
-def _telemetry(given: Any) -> tuple[str, ...]:
-    if isinstance(given, bool):
+def _telemetry(given: bool | str | tuple[str, ...] | None) -> tuple[str, ...]:
+    if given is None or isinstance(given, bool):
         return TELEMETRY if given else ()
     names = (given,) if isinstance(given, str) else tuple(given)
     return tuple(one_of("telemetry", name, TELEMETRY) for name in dict.fromkeys(names))
 
 
 def _exclusions(given: Any) -> tuple[int | str, ...]:
-    parts = given if isinstance(given, tuple) else (given,)
+    parts = tuple(given) if isinstance(given, (tuple, list)) else (given,)
     for part in parts:
         if isinstance(part, str):
-            _compiled("storage_exclude", part)
+            compiled("storage_exclude", part)
         else:
             whole("storage_exclude", part, 0)
     return parts
 
 
-def _compiled(what: str, pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{what}: {pattern!r} is not a regular expression ({error}); correct the pattern.") from error
+def _axes(given: Any) -> tuple[str, ...]:
+    axes = () if given is None else (given,) if isinstance(given, str) else tuple(given)
+    for axis in axes:
+        if not isinstance(axis, str):
+            raise TypeError(f"axis_name must be a mesh axis or a tuple of them, got {given!r}; pass their names.")
+    return axes
 
 
-def is_number(x: Any) -> bool:
-    """Whether x is a scalar or an array of numbers, rather than a tree."""
-    return isinstance(x, (int, float)) or hasattr(x, "dtype")
-
-
-def decayed_leaves(mask: Any, leaves: Leaves) -> tuple[bool, ...]:
-    """Whether weight decay applies, for every trained leaf."""
-    if mask is None:
-        return (True,) * len(leaves.trained)
-    if mask == "matrices":
-        pairs = zip(leaves.paths, leaves.arrays, strict=True)
-        return tuple(jnp.ndim(p) >= 2 and not VECTOR_NAMES.search(path) for path, p in pairs)
-    if isinstance(mask, str):
-        return tuple(i in _hits("decay_mask", mask, leaves) for i in range(len(leaves.trained)))
-    if callable(mask):
-        return tuple(bool(mask(path, p)) for path, p in zip(leaves.paths, leaves.arrays, strict=True))
-    return tuple(bool(x) for x in _like_params("decay_mask", mask.tree, leaves))
-
-
-def excluded_leaves(exclude: tuple[int | str, ...], leaves: Leaves) -> list[bool]:
-    """Whether a leaf keeps f32 slots whatever the storage, by the size of the whole leaf and by its path."""
-    least = max((part for part in exclude if not isinstance(part, str)), default=0)
-    named = set().union(*(_hits("storage_exclude", part, leaves) for part in exclude if isinstance(part, str)))
-    return [jnp.size(p) < least or i in named for i, p in enumerate(leaves.arrays)]
-
-
-def scale_factors(given: Options, leaves: Leaves) -> tuple[Scalar, ...] | None:
-    """The learning-rate factor of every trained leaf, or None where none is set."""
-    if given.lr_scale_function is not None:
-        pairs = zip(leaves.paths, leaves.arrays, strict=True)
-        return tuple(number(f"lr_scale at '{path}'", given.lr_scale_function(path, p), 0.0) for path, p in pairs)
-    if given.lr_scale is None:
-        return None
-    if not isinstance(given.lr_scale, Patterns):
-        return tuple(1.0 if x is None else x for x in _like_params("lr_scale", given.lr_scale, leaves))
-    factors: list[Scalar] = [1.0] * len(leaves.trained)
-    for pattern, value in reversed(list(zip(given.lr_scale.patterns, given.lr_scale.values, strict=True))):
-        for i in _hits("lr_scale", pattern, leaves):
-            factors[i] = value
-    return tuple(factors)
-
-
-def _hits(what: str, pattern: str, leaves: Leaves) -> set[int]:
-    hits = {i for i, path in enumerate(leaves.paths) if re.search(pattern, path)}
-    if not hits:
-        raise ValueError(
-            f"{what}: the pattern {pattern!r} matches none of the parameters {leaves.paths}; correct or remove it."
-        )
-    return hits
-
-
-def _like_params(what: str, tree: PyTree, leaves: Leaves) -> list[Any]:
-    flat, treedef = jax.tree.flatten(tree, is_leaf=is_none)
-    if treedef != leaves.treedef:
-        raise ValueError(
-            f"{what} must be a path regex, a function of (path, leaf), or a tree like the parameters "
-            f"{leaves.treedef}, got {treedef}; give one of these."
-        )
-    return [flat[i] for i in leaves.trained]
+def is_number(x: object) -> bool:
+    """Whether x is a number, an array of numbers or a schedule, rather than a tree."""
+    return isinstance(x, (int, float)) or hasattr(x, "dtype") or callable(x)

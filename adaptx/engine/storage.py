@@ -5,210 +5,281 @@
     "int8"    a tiny float in a byte, relative to a bound per block of 256; two share 16 bits      1.02 bytes a slot
 
 A shelf is the storage of one leaf. It encodes the slots after the rule advanced them and decodes what it stored; the
-direction is read off the decoded slots, so that no full-precision copy of a coded slot outlives the step. Slots that
-share a word lie under the name of the first; the second's place holds None, or its bounds alone.
+direction is read off the decoded slots, so that no full-precision copy of a coded slot outlives the step.
+
+What is stored lies under entries named after slots. Two slots of one shape share a word, under the name of the first;
+under that of the second lie the bounds of both in int8, in bf16 nothing. A slot that is coded alone has its bound under
+'name.bound'. Leaves that are excluded from narrow storage keep every slot in f32 under its own name.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, DTypeLike
 
-from ..base import Clock, Rule
-from ..numerics import counter_bits, mix
-from ..values import is_traced, one_of
+from ..base import Rule, Slot
+from ..numerics import capped, counter_bits, filled, mix
+from ..values import Scalar, one_of
 from . import codecs
 
 NAMES = ("f32", "bf16", "int8")
-SMALL = 4096  # leaves with fewer elements stay f32 unless storage_exclude says otherwise
+SMALL = 4096  # slots with fewer elements stay f32 unless storage_exclude says otherwise
+
+Slots = dict[str, Array]
+Stored = dict[str, Array | None]  # entry -> what lies there, None where there is nothing
+Move = Callable[[Slots, Sequence[Array]], Slots]  # (slots, arrays of the leaf) -> slots after this step
+Foresee = Callable[[Slots, Array], Slots]  # (bounds before, of the gradient) -> bounds of the slots after this step
+Setting = str | tuple[tuple[str, str], ...]  # a storage name for all slots, or (slot, name) pairs
 
 
-class Coded(NamedTuple):
-    """A slot in int8 storage."""
+class Group(NamedTuple):
+    """One or two slots of a leaf that lie together."""
 
-    codes: Array | None  # uint8, or uint16 with the next slot's code in the high byte; None for that next slot
-    bound: Array  # f32, (…, blocks): no element of the block is larger in magnitude
+    kind: str  # among NAMES
+    names: tuple[str, ...]
+    signed: tuple[bool, ...]  # whether each takes both signs
+    shape: tuple[int, ...] | None  # of a slot that has its own, else None
 
-
-# (slots, gradient of signed slots, of unsigned slots, p) -> slots
-Advance = Callable[[dict[str, Array], Array, Array, Array], dict[str, Array]]
-Group = tuple[tuple[str, bool], ...]  # one or two slots: (name, whether it takes both signs)
+    @property
+    def bound(self) -> str:
+        """The entry its bounds lie under."""
+        return self.names[1] if len(self.names) == 2 else f"{self.names[0]}.bound"
 
 
 @dataclass(frozen=True)
 class Shelf:
-    """The storage of one leaf: per slot in use (name, whether it takes both signs, storage name)."""
+    """The storage of one leaf."""
 
-    slots: tuple[tuple[str, bool, str], ...]
+    groups: tuple[Group, ...]
+    entries: tuple[str, ...]  # of every leaf of the optimizer; this one may have nothing under some
+    sparse: tuple[str, ...]  # those under which some leaves have something and others nothing
+    by_element: bool  # whether the rule may see the slots in another shape, as blocks
 
     @property
-    def coded(self) -> bool:
-        """Whether a slot is in int8."""
-        return any(kind == "int8" for *_, kind in self.slots)
+    def narrow(self) -> bool:
+        """Whether a slot is not kept as it is computed."""
+        return any(group.kind != "f32" for group in self.groups)
 
-    def groups(self) -> list[tuple[str, Group]]:
-        """(storage name, slots) of what lies together: neighbors of one narrow storage, two by two."""
-        out: list[tuple[str, Group]] = []
-        for name, signed, kind in self.slots:
-            if out and out[-1][0] == kind != "f32" and len(out[-1][1]) == 1:
-                out[-1] = (kind, (*out[-1][1], (name, signed)))
-            else:
-                out.append((kind, ((name, signed),)))
+    @property
+    def blocked(self) -> bool:
+        """Whether the rule sees the leaf by blocks, the shape in which codes and bounds are computed."""
+        return self.by_element and any(group.kind == "int8" for group in self.groups)
+
+    def kinds(self) -> dict[str, str]:
+        """The storage of every slot."""
+        return {name: group.kind for group in self.groups for name in group.names}
+
+    def init(self, initial: Callable[[str], Scalar | Array], p: Array, dtype: DTypeLike) -> Stored:
+        """The stored form of fresh slots of leaf p, every element initial(name), or initial(name) with its own shape.
+
+        A number is coded once, and is its own bound: a compiler would code a whole constant array element by element.
+        """
+        out: Stored = dict.fromkeys(self.entries)
+        for group in self.groups:
+            wide = dtype if group.kind == "f32" else jnp.float32
+            firsts = [jnp.asarray(initial(name), wide) for name in group.names]
+            own, like = group.shape is not None, p if group.shape is None else firsts[0]
+            if group.kind == "f32":
+                out[group.names[0]] = jnp.array(firsts[0]) if own else filled(like, firsts[0], dtype)
+                continue
+            parts = [_blocks(group, x) if own else jnp.reshape(x, (1, 1)) for x in firsts]
+            bounds = [codecs.block_bound(x) for x in parts] if group.kind == "int8" else []
+            code = _encode(group, parts, bounds, jnp.full(parts[0].shape, 0x8000, jnp.uint32))  # rounded to nearest
+            out[group.names[0]] = _natural(group, code, like.shape) if own else filled(like, code[0, 0], code.dtype)
+            if bounds:
+                first = codecs.blocked(like)[..., 0]  # one element a block, where the block lies
+                every = bounds if own else [filled(first, b[0], jnp.float32) for b in bounds]
+                out[group.bound] = _packed(every, like.shape)
         return out
-
-    def init(self, initial: Callable[[str], Any], p: Any, dtype: Any) -> dict[str, Any]:
-        """The stored form of fresh slots of leaf p, every element initial(name)."""
-        if all(kind == "f32" for *_, kind in self.slots):
-            return {name: fresh(p, initial(name), dtype) for name, *_ in self.slots}
-        slots = {name: fresh(p, initial(name), jnp.float32) for name, *_ in self.slots}
-        view, back = self._view(slots[self.slots[0][0]].shape)
-        slots = {name: view(slot) for name, slot in slots.items()}
-        bounds = {name: codecs.block_bound(slots[name]) for name, _, kind in self.slots if kind == "int8"}
-        half = jnp.full(next(iter(slots.values())).shape, 0x8000, jnp.uint32)  # round to nearest
-        return self._shelved(self._encode(slots, bounds, dtype, half), bounds, back)
 
     def advance(
-        self, rule: Rule, run: Advance, stored: dict, signed: Array, unsigned: Array, x: Array, k: Clock, salt: Any
-    ) -> dict[str, Any]:
-        """The stored form of the slots after run(slots, signed, unsigned, x)."""
-        dtype = x.dtype
-        view, back = self._view(x.shape)
-        s, p = view(signed), view(x)
-        u = s if unsigned is signed else view(unsigned)
-        held = {key: view(value) for key, value in self._arrays(stored).items()}
-        old = {name: stored[name].bound for name, _, kind in self.slots if kind == "int8"}
+        self, stored: Stored, arrays: Sequence[Array], move: Move, foresee: Foresee | None, clock: tuple[Array, Array]
+    ) -> Stored:
+        """The stored form of the slots after move(slots, arrays).
 
-        def code(bounds: dict[str, Array], slots: dict[str, Array]) -> dict[str, Array]:
-            return self._encode(slots, bounds, dtype, counter_bits(s.shape, salt) if self._narrow() else None)
+        Args:
+            stored: as before.
+            arrays: of the leaf's shape, what `move` looks at, the gradient first.
+            move: the rule's step.
+            foresee: how bounds move, where larger gradients never make smaller slots; else they are read off the slots.
+            clock: (a number above 0 that the compiler does not know, the salt of the random bits).
+        """
+        shape, dtype = arrays[0].shape, arrays[0].dtype
+        view = codecs.blocked if self.blocked else _as_it_is
+        seen = [view(x) for x in arrays]
+        held = {group.names[0]: view(_there(stored[group.names[0]])) for group in self.groups}
+        old = self._bounds(stored, shape)
 
-        def moved() -> dict[str, Array]:
+        def moved() -> Slots:
             # decoded here, and again for whoever reads the old slots, so that no decoded copy has to be handed over
-            return run(self._decode(held, old, dtype), s, u, p)
+            return move(self._decoded(held, old, dtype), seen)
 
-        if not self.coded:
-            arrays = code({}, moved()) if not self._narrow() else fenced(lambda: code({}, moved()), held, k.t)
-            return self._shelved(arrays, {}, back)
-        bounds = self._bounds(rule, old, s, u, k) if rule.foreseeable(len(old) == len(self.slots)) else None
-        if bounds is None:
+        if not self.narrow:
+            return self._stored(moved(), {}, shape)
+        if not old:
+            return self._stored(_fenced(lambda: self._coded(moved(), {}, dtype, clock[1]), held, clock[0]), {}, shape)
+        if foresee is None or not self.blocked:
             slots = moved()
             # beside the slots themselves, what is not finite can be passed over
-            bounds = {n: codecs.block_bound(jnp.where(jnp.isfinite(slots[n]), slots[n], 0)) for n in old}
-            return self._shelved(code(bounds, slots), bounds, back)
+            tops = {n: codecs.block_bound(jnp.where(jnp.isfinite(x), x, 0)) for n, x in self._by_blocks(slots).items()}
+            bounds = _sound(tops, old)
+            return self._stored(self._coded(slots, bounds, dtype, clock[1]), bounds, shape)
+        bounds = _sound(foresee(old, codecs.block_bound(seen[0].astype(jnp.float32))), old)
         # The conditional keeps the compiler from fusing the encoding into the direction too, which would do it twice.
-        # Bounds that are not finite would make every code of their block meaningless: then all stays as it was.
-        sound = jnp.all(jnp.asarray([jnp.all(b < jnp.inf) for b in bounds.values()]))
-        kept = {name: jnp.where(sound, bounds[name], old[name]) for name in old}
-        return self._shelved(lax.cond(sound, lambda: code(kept, moved()), lambda: held), kept, back)
+        # Its predicate is always true, which the compiler does not know.
+        codes = lax.cond(clock[0] > 0, lambda: self._coded(moved(), bounds, dtype, clock[1]), lambda: held)
+        return self._stored(codes, bounds, shape)
 
-    def decode(self, stored: dict[str, Any], shape: tuple[int, ...], dtype: Any) -> dict[str, Array]:
+    def decode(self, stored: Stored, shape: tuple[int, ...], dtype: DTypeLike) -> Slots:
         """The slots a stored form stands for, in the arithmetic dtype."""
-        view, back = self._view(shape)
-        bounds = {name: stored[name].bound for name, _, kind in self.slots if kind == "int8"}
-        held = {key: view(value) for key, value in self._arrays(stored).items()}
-        return {name: back(slot) for name, slot in self._decode(held, bounds, dtype).items()}
+        view = codecs.blocked if self.blocked else _as_it_is
+        held = {group.names[0]: view(_there(stored[group.names[0]])) for group in self.groups}
+        slots = self._decoded(held, self._bounds(stored, shape), dtype)
+        return {name: codecs.unblocked(x, shape) for name, x in slots.items()} if self.blocked else slots
 
-    def _view(self, shape: tuple[int, ...]) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
-        """(to the shape arithmetic is done in, back): by blocks where a slot is coded, as it is elsewhere."""
-        if not self.coded:
-            return lambda x: x, lambda x: x
-        return codecs.blocked, lambda x: codecs.unblocked(x, shape)
-
-    def _narrow(self) -> bool:
-        return any(kind != "f32" for *_, kind in self.slots)
-
-    def _bounds(self, rule: Rule, old: dict, s: Array, u: Array, k: Clock) -> dict[str, Array]:
-        """Bounds of the advanced slots from those before and each block's largest gradient, without the slots."""
-        k = Clock(*(jnp.asarray(x, jnp.float32) for x in k))
-        tops = codecs.block_bound(s.astype(jnp.float32))
-        others = tops if u is s else codecs.block_bound(u.astype(jnp.float32))
-        rule = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), rule)
-        zero = jnp.zeros_like(tops)
-        given = rule.Slots(**{name: old.get(name, zero) for name in rule.slot_kinds()})
-        signed, unsigned = rule.bound(tops, given, k), rule.bound(others, given, k)
-        return {
-            name: getattr(signed if takes_both else unsigned, name) for name, takes_both, _ in self.slots if name in old
-        }
-
-    def _arrays(self, stored: dict[str, Any]) -> dict[str, Array]:
-        """What lies under the first slot of every group: arrays of the leaf's shape."""
-        firsts = {group[0][0]: kind for kind, group in self.groups()}
-        return {name: stored[name].codes if kind == "int8" else stored[name] for name, kind in firsts.items()}
-
-    def _shelved(self, arrays: dict[str, Array], bounds: dict[str, Array], back: Callable) -> dict[str, Any]:
-        """The stored form from the arrays of the groups, still in the view, and the bounds."""
-        out: dict[str, Any] = {}
-        for name, _, kind in self.slots:
-            array = back(arrays[name]) if name in arrays else None
-            out[name] = Coded(array, bounds[name]) if kind == "int8" else array
+    def _bounds(self, stored: Stored, shape: tuple[int, ...]) -> Slots:
+        """The bounds of every coded slot, one a block."""
+        out: Slots = {}
+        for group in self.groups:
+            if group.kind == "int8":
+                both = _there(stored[group.bound])
+                parts = [both] if len(group.names) == 1 else [both[..., 0], both[..., 1]]
+                like = codecs.bound_shape(shape if group.shape is None else group.shape)
+                out |= {name: x.reshape(like) for name, x in zip(group.names, parts, strict=True)}
         return out
 
-    def _encode(self, slots: dict, bounds: dict, dtype: Any, bits: Any) -> dict[str, Array]:
-        out = {}
-        for n, (kind, group) in enumerate(self.groups()):
-            name = group[0][0]
-            if kind == "f32":
-                out[name] = slots[name].astype(dtype)
+    def _by_blocks(self, slots: Slots) -> Slots:
+        """The coded slots as blocks."""
+        coded = [(group, name) for group in self.groups if group.kind == "int8" for name in group.names]
+        return {name: slots[name] if self.blocked else _blocks(group, slots[name]) for group, name in coded}
+
+    def _coded(self, slots: Slots, bounds: Slots, dtype: DTypeLike, salt: Array) -> Slots:
+        """What lies under the first name of every group, in the shape the slots are in."""
+        out: Slots = {}
+        bits: dict[tuple[int, ...], Array] = {}  # drawn once for all groups of a shape
+        for n, group in enumerate(self.groups):
+            first = slots[group.names[0]]
+            if group.kind == "f32":
+                out[group.names[0]] = first.astype(dtype)
                 continue
-            dice = bits if n == 0 else mix(bits ^ jnp.uint32(n))
-            # one draw for both slots of a word: where a second moment is rounded up, so is the first, and the noise of
-            # their ratio, which is the step, is smaller than with two draws
-            dice = dice & jnp.uint32(0xFFFF)
-            parts = [
-                encoded(slots[name].astype(jnp.float32), bounds.get(name), dice, signed, kind) for name, signed in group
-            ]
-            shift, narrow, wide = (16, jnp.uint16, jnp.uint32) if kind == "bf16" else (8, jnp.uint8, jnp.uint16)
-            out[name] = (parts[0] | (parts[1] << shift)).astype(wide) if len(parts) == 2 else parts[0].astype(narrow)
+            if first.shape not in bits:
+                bits[first.shape] = counter_bits(first.shape, salt)
+            dice = bits[first.shape] if n == 0 else mix(bits[first.shape] ^ jnp.uint32(n))
+            parts, turned = [slots[name].astype(jnp.float32) for name in group.names], group.kind == "int8"
+            if turned and not self.blocked:
+                parts, dice = [_blocks(group, x) for x in parts], codecs.blocked(dice)
+            code = _encode(group, parts, [bounds[name] for name in group.names if name in bounds], dice)
+            out[group.names[0]] = _natural(group, code, first.shape) if turned and not self.blocked else code
         return out
 
-    def _decode(self, arrays: dict[str, Array], bounds: dict[str, Array], dtype: Any) -> dict[str, Array]:
-        out = {}
-        for kind, group in self.groups():
-            array = arrays[group[0][0]]
-            if kind == "f32":
-                out[group[0][0]] = array.astype(dtype)
+    def _decoded(self, held: Slots, bounds: Slots, dtype: DTypeLike) -> Slots:
+        """The inverse of `_coded`."""
+        out: Slots = {}
+        for group in self.groups:
+            array = held[group.names[0]]
+            if group.kind == "f32":
+                out[group.names[0]] = array.astype(dtype)
                 continue
-            shift, mask = (16, 0xFFFF) if kind == "bf16" else (8, 0xFF)
-            word = array.astype(jnp.uint32)
-            for (name, signed), part in zip(group, (word & jnp.uint32(mask), word >> shift), strict=False):
-                out[name] = decoded(part, bounds.get(name), signed, kind).astype(dtype)
+            apart = group.kind == "int8" and not self.blocked
+            word = (codecs.blocked(array) if apart else array).astype(jnp.uint32)
+            shift, mask = (16, 0xFFFF) if group.kind == "bf16" else (8, 0xFF)
+            halves = (word & jnp.uint32(mask), word >> shift)
+            for name, signed, half in zip(group.names, group.signed, halves, strict=False):
+                slot = _decode(half, bounds.get(name), signed).astype(dtype)
+                out[name] = codecs.unblocked(slot, array.shape) if apart else slot
+        return out
+
+    def _stored(self, codes: Slots, bounds: Slots, shape: tuple[int, ...]) -> Stored:
+        """The stored form from what lies under the first names, in the shape the slots were in, and the bounds."""
+        out: Stored = dict.fromkeys(self.entries)
+        for group in self.groups:
+            first = codes[group.names[0]]
+            out[group.names[0]] = codecs.unblocked(first, shape) if self.blocked else first
+            if group.kind == "int8":
+                like = shape if group.shape is None else group.shape
+                out[group.bound] = _packed([bounds[name] for name in group.names], like)
         return out
 
 
-def fenced(make: Callable[[], dict], held: dict, t: Any) -> dict[str, Array]:
+def _as_it_is(x: Array) -> Array:
+    return x
+
+
+def _there(x: Array | None) -> Array:
+    assert x is not None, "states are checked before they get here"
+    return x
+
+
+def _blocks(group: Group, x: Array) -> Array:
+    return codecs.blocked(x) if group.kind == "int8" else x
+
+
+def _natural(group: Group, x: Array, shape: tuple[int, ...]) -> Array:
+    return codecs.unblocked(x, shape) if group.kind == "int8" else x
+
+
+def _packed(bounds: list[Array], shape: tuple[int, ...]) -> Array:
+    """The bounds of a group as they lie in memory: of the leaf's rank, so that its sharding fits, two along a last axis."""
+    rank = max(len(shape), 1)
+    bounds = [x.reshape(*x.shape, *[1] * (rank - x.ndim)) for x in bounds]
+    return bounds[0] if len(bounds) == 1 else jnp.stack(bounds, -1)
+
+
+def _sound(bounds: Slots, old: Slots) -> Slots:
+    """Bounds that codes can be relative to: not inf, and as before where NaN."""
+    return {name: jnp.where(jnp.isnan(bounds[name]), old[name], capped(bounds[name])) for name in old}
+
+
+def _fenced(make: Callable[[], Slots], held: Slots, t: Array) -> Slots:
     """make(), kept apart from what reads it: a compiler that computes it again there has to copy what it overwrites."""
     if jax.__version_info__ >= (0, 11):
         return lax.optimization_barrier(make())
     return lax.cond(t > 0, make, lambda: held)  # always true, which the compiler does not know: it drops barriers
 
 
-def encoded(x: Array, bound: Any, dice: Array, signed: bool, kind: str) -> Array:
-    """x (f32) as bf16 bits or a code, in the low bits of words."""
-    if kind == "bf16":
-        return codecs.bf16_half(x, dice)
-    return codecs.to_code(x, codecs.base_of(bound, signed)[..., None], dice, signed)
+def _encode(group: Group, parts: list[Array], bounds: list[Array], dice: Array) -> Array:
+    """One or two slots (f32) as words, rounded stochastically.
+
+    One draw for both slots of a word: where a second moment is rounded up, so is the first, and the noise of their
+    ratio, which is the step, is smaller than with two draws.
+    """
+    dice = dice & jnp.uint32(0xFFFF)
+    if group.kind == "bf16":
+        halves, (shift, narrow, wide) = [codecs.bf16_half(x, dice) for x in parts], (16, jnp.uint16, jnp.uint32)
+    else:
+        shift, narrow, wide = 8, jnp.uint8, jnp.uint16
+        rows = zip(parts, bounds, group.signed, strict=True)
+        halves = [codecs.to_code(x, codecs.base_of(b, signed)[..., None], dice, signed) for x, b, signed in rows]
+    return (halves[0] | (halves[1] << shift)).astype(wide) if len(halves) == 2 else halves[0].astype(narrow)
 
 
-def decoded(part: Array, bound: Any, signed: bool, kind: str) -> Array:
-    """The inverse of encoded."""
-    if kind == "bf16":
-        return codecs.from_bf16_half(part)
-    return codecs.from_code(part, codecs.base_of(bound, signed)[..., None], signed)
+def _decode(half: Array, bound: Array | None, signed: bool) -> Array:
+    """The f32 slot of one half of a word."""
+    if bound is None:
+        return codecs.from_bf16_half(half)
+    return codecs.from_code(half, codecs.base_of(bound, signed)[..., None], signed)
 
 
 @lru_cache(maxsize=4096)
-def stored_type(shelf: Shelf, shape: tuple[int, ...], dtype: Any) -> Any:
-    """(shape, dtype) of every array in the stored form of one leaf."""
-    made = jax.eval_shape(lambda: shelf.init(lambda _: 0.0, jnp.zeros(shape, dtype), dtype))
-    return jax.tree.map(lambda x: (x.shape, np.dtype(x.dtype)), made)
+def stored_type(shelf: Shelf, shape: tuple[int, ...], dtype: DTypeLike) -> dict[str, tuple | None]:
+    """(shape, dtype) of what lies under every entry of one leaf, None where nothing does."""
+    shapes = {name: group.shape for group in shelf.groups for name in group.names}
+
+    def initial(name: str) -> Scalar | Array:
+        own = shapes[name]
+        return 0.0 if own is None else jnp.zeros(own, jnp.float32)
+
+    made = jax.eval_shape(lambda: shelf.init(initial, jnp.zeros(shape, dtype), dtype))
+    return {name: None if x is None else (x.shape, np.dtype(x.dtype)) for name, x in made.items()}
 
 
-def storage(given: Any) -> tuple[tuple[str, str], ...] | str:
+def storage(given: object) -> Setting:
     """A storage setting in canonical form: a name for all slots, or (slot, name) pairs.
 
     Raises:
@@ -219,35 +290,63 @@ def storage(given: Any) -> tuple[tuple[str, str], ...] | str:
     return tuple(sorted((str(slot), one_of(f"storage[{slot!r}]", name, NAMES)) for slot, name in given.items()))
 
 
-def shelf(setting: Any, rule: Rule, excluded: bool) -> Shelf:
-    """The storage of one leaf under a canonical setting.
+def shelf(setting: Setting, rule: Rule, p: Array, excluded: bool, least: int | None) -> Shelf:
+    """The storage of leaf p under a canonical setting.
+
+    Args:
+        setting: what `storage` returned.
+        rule: the rule whose slots they are.
+        p: the leaf, or its shape.
+        excluded: whether it stays f32 by its size or path.
+        least: the fewest elements of a slot that is stored narrow, None where no leaf of the optimizer is excluded.
 
     Raises:
         ValueError: where the setting names a slot the rule lacks.
     """
-    kinds = rule.slot_kinds()
-    by_slot = dict(setting) if isinstance(setting, tuple) else dict.fromkeys(kinds, setting)
-    for name in by_slot:
-        if name not in kinds:
+    slots = rule.slots()
+    kinds = dict(setting) if isinstance(setting, tuple) else dict.fromkeys(slots, setting)
+    for name in kinds:
+        if name not in slots:
             raise ValueError(
-                f"storage names the slot {name!r}, but {type(rule).__name__.lower()} keeps "
-                f"{', '.join(kinds) or 'no slots'}; name one of these."
+                f"storage names the slot {name!r}, but {rule.name} keeps {', '.join(slots) or 'no slots'}; name one of "
+                "these."
             )
-    chosen: Any = ((name, signed, "f32" if excluded else by_slot.get(name, "f32")) for name, signed in kinds.items())
-    return Shelf(tuple(chosen))
+    groups, entries, sparse = [], [], []
+    for names, kind in _neighbors(slots, kinds):
+        shape = (
+            jax.eval_shape(lambda p, n=names[0]: jnp.asarray(rule.initial(n, p)), p).shape
+            if slots[names[0]].own
+            else None
+        )
+        single = len(names) == 1
+        signed = tuple(slots[name].signed for name in names)
+        extra = [f"{names[0]}.bound"] if single and kind == "int8" else []
+        entries += [*(names if kind != "bf16" or single or least is not None else names[:1]), *extra]
+        sparse += [] if least is None else [*extra, *(names[1:] if kind == "bf16" else ())]
+        small = shape is not None and least is not None and int(np.prod(shape)) < least
+        if excluded or small or kind == "f32":
+            groups += [Group("f32", (name,), (s,), shape) for name, s in zip(names, signed, strict=True)]
+        else:
+            groups.append(Group(kind, names, signed, shape))
+    by_element = rule.pointwise and not any(slot.own for slot in slots.values())
+    return Shelf(tuple(groups), tuple(entries), tuple(sparse), by_element)
 
 
-def salt(step: Array, leaf: Any) -> Array:
+def _neighbors(slots: dict[str, Slot], kinds: dict[str, str]) -> list[tuple[tuple[str, ...], str]]:
+    """Slots that lie together, and their storage: neighbors of one narrow storage like the parameter, two by two."""
+    out: list[tuple[tuple[str, ...], str]] = []
+    for name, slot in slots.items():
+        kind, last = kinds.get(name, "f32"), out[-1] if out else ((), "")
+        pairs = kind != "f32" and not slot.own and last[1] == kind and len(last[0]) == 1 and not slots[last[0][0]].own
+        if pairs:
+            out[-1] = ((*last[0], name), kind)
+        else:
+            out.append(((name,), kind))
+    return out
+
+
+def salt(step: Array, leaf: Scalar) -> Array:
     """The counter-hash salt of one leaf at one step."""
     return mix(
         step.astype(jnp.uint32) * jnp.uint32(0x85EBCA6B) + jnp.asarray(leaf, jnp.uint32) * jnp.uint32(0xC2B2AE35)
     )
-
-
-def fresh(p: Any, value: Any, dtype: Any) -> Array:
-    """A new slot like leaf p, every element `value`, laid out over devices as p is; never a view of p."""
-    slot = jnp.full_like(p, value, dtype)
-    if is_traced(p):
-        # under jit a constant is not tied to p's sharding and would come out replicated; a select on p is
-        slot = jnp.where(p == p, slot, slot)
-    return slot

@@ -1,21 +1,23 @@
 """Trees: which leaves are trained, under which paths, and whether gradients, parameters and state belong together."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import PyTree
+from chex import ArrayTree
+from jaxtyping import Array, PyTree
 
 
-def is_none(x: Any) -> bool:
+def is_none(x: object) -> bool:
     """None is a leaf here: a parameter that is not trained."""
     return x is None
 
 
-def dtype_of(x: Any) -> Any:
+def dtype_of(x: Any) -> np.dtype | None:
     """The dtype jax would give x, or None where x is not an array of numbers."""
     if isinstance(x, (float, complex)) and not hasattr(x, "dtype"):
         return jnp.result_type(x)
@@ -25,7 +27,7 @@ def dtype_of(x: Any) -> Any:
     return jax.dtypes.canonicalize_dtype(dtype)
 
 
-def is_trained(x: Any) -> bool:
+def is_trained(x: object) -> bool:
     """Real floating arrays are trained; None, ints, bools, keys, strings and functions are carried along."""
     dtype = dtype_of(x)
     return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
@@ -33,32 +35,76 @@ def is_trained(x: Any) -> bool:
 
 @dataclass(frozen=True)
 class Leaves:
-    """A parameter tree taken apart."""
+    """A parameter tree taken apart; the arrays a rule sees are its trained leaves, one by one."""
 
     all: list[Any]
     treedef: Any
     trained: tuple[int, ...]  # positions of the trained leaves in `all`
     tree: PyTree
 
-    @property
-    def arrays(self) -> list[Any]:
+    @cached_property
+    def arrays(self) -> list[Array]:
         """The trained leaves."""
         return [self.all[i] for i in self.trained]
 
-    @property
+    @cached_property
     def paths(self) -> list[str]:
         """The paths of the trained leaves, such as 'layers/0/w'."""
         every = paths(self.tree)
         return [every[i] for i in self.trained]
 
-    def join(self, arrays: list[Any], others: Callable[[Any], Any]) -> PyTree:
+    @property
+    def names(self) -> list[str]:
+        """What to call each array in an error."""
+        return self.paths
+
+    def only(self, chosen: Sequence[bool]) -> "Leaves":
+        """The same tree with some of the trained leaves, in order; the others are carried along."""
+        kept = tuple(i for i, keep in zip(self.trained, chosen, strict=True) if keep)
+        return replace(self, trained=kept)
+
+    def join(self, arrays: Sequence[Any], others: Callable[[Any], Any]) -> PyTree:
         """A tree with `arrays` at the trained leaves and others(leaf) elsewhere."""
-        out = [None] * len(self.all)
-        for i, leaf in enumerate(self.all):
-            out[i] = others(leaf)
+        out = [others(leaf) for leaf in self.all]
         for i, array in zip(self.trained, arrays, strict=True):
             out[i] = array
         return self.treedef.unflatten(out)
+
+    def column(self, tree: ArrayTree) -> list[Any]:
+        """What a tree of the state has at the trained leaves.
+
+        Raises:
+            ValueError: where the tree is not like the parameters'.
+        """
+        flat = self.treedef.flatten_up_to(tree)
+        return [flat[i] for i in self.trained]
+
+    # what a layout that joins leaves does differently: `packing.Packed`
+
+    def gather(self, values: list[Any]) -> list[Any]:
+        """Per-leaf arrays as the arrays a rule sees."""
+        return values
+
+    def scatter(self, arrays: list[Any]) -> list[Any]:
+        """The inverse of gather."""
+        return arrays
+
+    def pick(self, settings: Sequence[Hashable]) -> list[Any]:
+        """A setting that is equal within every array, per array."""
+        return list(settings)
+
+    def factors(self, factors: Sequence[Any]) -> list[Any]:
+        """Per-leaf factors, per array, shaped to multiply it."""
+        return list(factors)
+
+    def shelve(self, column: list[Any]) -> ArrayTree:
+        """The state tree of one name from its arrays."""
+        return self.join(column, nothing)
+
+
+def nothing(leaf: object) -> None:
+    """The state of a leaf that is not trained."""
+    del leaf
 
 
 def paths(tree: PyTree) -> list[str]:
@@ -67,11 +113,15 @@ def paths(tree: PyTree) -> list[str]:
     return [jax.tree_util.keystr(path, simple=True, separator="/") or "(root)" for path, _ in entries]
 
 
-def take_apart(params: PyTree) -> Leaves:
+def take_apart(params: PyTree, *, any_trained: bool = True) -> Leaves:
     """The leaves of a parameter tree.
 
+    Args:
+        params: any tree.
+        any_trained: refuse a tree that has leaves, but none to train.
+
     Raises:
-        TypeError: for complex leaves, and for a tree of arrays of which none is floating.
+        TypeError: for complex leaves, and where nothing can be trained.
     """
     leaves, treedef = jax.tree.flatten(params, is_leaf=is_none)
     trained = tuple(i for i, leaf in enumerate(leaves) if is_trained(leaf))
@@ -81,17 +131,16 @@ def take_apart(params: PyTree) -> Leaves:
                 f"parameter '{paths(params)[i]}' is {dtype_of(leaves[i])}, expected a real floating array; wrap the "
                 "optimizer in optax.contrib.split_real_and_imaginary to train complex parameters."
             )
-    if not trained and any(dtype_of(leaf) is not None or isinstance(leaf, int) for leaf in leaves):
-        first = next(i for i, leaf in enumerate(leaves) if dtype_of(leaf) is not None or isinstance(leaf, int))
+    if any_trained and leaves and not trained:
+        came = dtype_of(leaves[0]) or type(leaves[0]).__name__
         raise TypeError(
-            f"no parameter can be trained: expected floating arrays, but '{paths(params)[first]}' is "
-            f"{dtype_of(leaves[first]) or type(leaves[first]).__name__} and no other leaf floats; convert with "
-            "jnp.asarray(x, jnp.float32)."
+            f"no parameter can be trained: expected floating arrays, but '{paths(params)[0]}' is {came} and no other "
+            "leaf floats; convert with jnp.asarray(x, jnp.float32)."
         )
     return Leaves(leaves, treedef, trained, params)
 
 
-def gradients(grads: PyTree, leaves: Leaves) -> list[Any]:
+def gradients(grads: PyTree, leaves: Leaves, what: str = "gradient") -> list[Any]:
     """The gradients of the trained leaves in order, None where there is none (also for whole subtrees).
 
     Raises:
@@ -99,8 +148,10 @@ def gradients(grads: PyTree, leaves: Leaves) -> list[Any]:
         TypeError: where a gradient is not a real floating array.
     """
     flat, treedef = jax.tree.flatten(grads, is_leaf=is_none)
+    if grads is None and leaves.trained:
+        raise ValueError(f"{what}s are None: expected a tree like the parameters; pass jax.grad's output for them.")
     if treedef != leaves.treedef:
-        flat = _spread(flat, treedef, leaves, grads)
+        flat = _spread(flat, treedef, leaves, grads, what)
     found = [flat[i] for i in leaves.trained]
     for k, (g, p) in enumerate(zip(found, leaves.arrays, strict=True)):
         if g is None or getattr(g, "dtype", None) == jax.dtypes.float0:
@@ -110,18 +161,18 @@ def gradients(grads: PyTree, leaves: Leaves) -> list[Any]:
         if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
             came = dtype or type(g).__name__
             raise TypeError(
-                f"gradient '{leaves.paths[k]}' is {came}, expected a real floating array; differentiate a real loss "
+                f"{what} '{leaves.paths[k]}' is {came}, expected a real floating array; differentiate a real loss "
                 "with jax.grad."
             )
         if np.shape(g) != np.shape(p):
             raise ValueError(
-                f"gradient '{leaves.paths[k]}' has shape {np.shape(g)}, but the parameter has shape {np.shape(p)}; "
+                f"{what} '{leaves.paths[k]}' has shape {np.shape(g)}, but the parameter has shape {np.shape(p)}; "
                 "gradients are jax.grad's output for the same parameters (under vmap, map both)."
             )
     return found
 
 
-def _spread(flat: list[Any], treedef: Any, leaves: Leaves, grads: PyTree) -> list[Any]:
+def _spread(flat: list[Any], treedef: Any, leaves: Leaves, grads: PyTree, what: str) -> list[Any]:
     """Gradients whose tree differs from the parameters' only in None standing for whole subtrees."""
     try:
         below = treedef.flatten_up_to(leaves.tree)
@@ -136,6 +187,41 @@ def _spread(flat: list[Any], treedef: Any, leaves: Leaves, grads: PyTree) -> lis
     where = f"lack '{lacking[0]}'" if lacking else f"have '{foreign[0]}'" if foreign else "nest differently"
     whose = " which the parameters have" if lacking else " which the parameters lack" if foreign else ""
     raise ValueError(
-        f"gradients {where}{whose}: expected the tree of the parameters, {leaves.treedef}, got {treedef}; "
+        f"{what}s {where}{whose}: expected the tree of the parameters, {leaves.treedef}, got {treedef}; "
         "pass jax.grad's output for the same parameters."
     )
+
+
+def as_arrays(leaves: list[Any]) -> list[Any]:
+    """Leaves as jax arrays of their canonical dtype, without weak types; None stays."""
+    return [x if x is None else strong(x if isinstance(x, (jax.Array, np.ndarray)) else jnp.asarray(x)) for x in leaves]
+
+
+def strong(x: Any) -> Any:
+    """x without a weak type, which the parameters that come back do not have: the second step would be compiled anew."""
+    return jnp.asarray(x, x.dtype) if getattr(x, "weak_type", False) else x
+
+
+def concrete(x: Any) -> Any:
+    """A leaf as an array; a ShapeDtypeStruct as zeros of its shape, sharded as it says."""
+    if isinstance(x, jax.ShapeDtypeStruct):
+        return jnp.zeros_like(x)
+    return x if isinstance(x, (jax.Array, np.ndarray)) else jnp.asarray(x)
+
+
+class Frozen:
+    """A tree of structural values made hashable, so that it can be part of a pytree's structure."""
+
+    def __init__(self, tree: PyTree):
+        self.tree = tree
+        leaves, treedef = jax.tree.flatten(tree)
+        self._key = (treedef, tuple(x.item() if isinstance(x, (np.generic, np.ndarray)) else x for x in leaves))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Frozen) and self._key == other._key
+
+    def __hash__(self) -> int:
+        return hash(self._key)
+
+    def __repr__(self) -> str:
+        return repr(self.tree)

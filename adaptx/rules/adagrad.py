@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ..base import Rule, Unsigned
-from ..numerics import divide, root
+from ..numerics import capped, divide, root
 from ..values import Scalar, checked, flag, number, static, value_class
 
 
@@ -37,11 +37,11 @@ class Adagrad(Rule):
         checked(self, initial_accumulator=initial)
         flag("eps_in_sqrt", self.eps_in_sqrt)
 
-    def initial(self, name):
+    def initial(self, name, p):
         return self.initial_accumulator
 
     def advance(self, g, s, p, k):
-        return Accumulator(s.h + g * g)
+        return Accumulator(capped(s.h + g * g))
 
     def foreseeable(self, whole):
         return True

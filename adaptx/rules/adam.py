@@ -18,13 +18,13 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from ..base import Rule, Signed, Unsigned
-from ..numerics import debias, divide, ema, one_minus_power, root
+from ..base import Rule, Unsigned, Weighed
+from ..numerics import debias, divide, ema, ema_of_squares, one_minus_power, root
 from ..values import Decay, Scalar, checked, decay, flag, number, static, value_class
 
 
 class Moments(NamedTuple):
-    m: Signed  # mean gradient, units of g
+    m: Weighed  # mean gradient, units of g
     v: Unsigned  # mean squared gradient, units of g², never negative
     h: Unsigned | None = None  # largest v so far (AMSGrad)
 
@@ -54,17 +54,21 @@ class Adam(Rule):
 
     def advance(self, g, s, p, k):
         m = ema(s.m, g, self.b1)
-        v = ema(s.v, g * g, self.b2)
+        v = ema_of_squares(s.v, g, self.b2)
         return Moments(m, v, jnp.maximum(s.h, v) if self.amsgrad else None)
+
+    def debiased(self):
+        return {"b1": int(self.nesterov), "b2": 0} if self.debias else {}
 
     def foreseeable(self, whole):
         return whole or not self.amsgrad  # the bound of h is taken from that of v
 
     def direction(self, g, s, old, p, k):
-        return self._normalized(self._first(g, s.m, k), s, k.t if self.debias else None)
+        longer = root(debias(1.0, self.b2, k)) if self.debias else 1.0
+        return self._normalized(self._first(g, s.m, k), s, longer)
 
     def precondition(self, x, s):
-        return self._normalized(x, s, None)
+        return self._normalized(x, s, 1.0)
 
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit)
@@ -74,13 +78,13 @@ class Adam(Rule):
             return 1.0
         return root(one_minus_power(self.b2, k.t)) / one_minus_power(self.b1, k.t)
 
-    def _normalized(self, x, s, t):
-        v = s.h if self.amsgrad else s.v
-        return divide(x, root(v if t is None else debias(v, self.b2, t)) + self.eps)
+    def _normalized(self, x, s, longer):
+        # √v̂ as √v · √(1/(1 − β₂ᵗ)): v̂ itself may be out of range where its root is not
+        return divide(x, root(s.h if self.amsgrad else s.v) * longer + self.eps)
 
     def _first(self, g, m, k):
         if not self.nesterov:
-            return debias(m, self.b1, k.t) if self.debias else m
+            return debias(m, self.b1, k) if self.debias else m
         if self.debias:
-            m, g = debias(m, self.b1, k.t, ahead=1), debias(g, self.b1, k.t)
+            m, g = debias(m, self.b1, k, ahead=1), debias(g, self.b1, k)
         return self.b1.rate * m + self.b1.complement * g

@@ -9,17 +9,13 @@ Departs from the paper in: nothing.
 
 from typing import NamedTuple
 
-from ..base import Rule, Signed
+from ..base import Rule, Weighed
 from ..numerics import debias, ema
 from ..values import Decay, Scalar, checked, decay, flag, static, value_class
 
 
 class Mean(NamedTuple):
-    m: Signed  # exponential average, units of g
-
-
-class Nothing(NamedTuple):
-    """No slots."""
+    m: Weighed  # exponential average, units of g
 
 
 @value_class
@@ -43,7 +39,10 @@ class Average(Rule):
         return True
 
     def direction(self, g, s, old, p, k):
-        return debias(s.m, self.decay, k.t) if self.debias else s.m
+        return debias(s.m, self.decay, k) if self.debias else s.m
+
+    def debiased(self):
+        return {"decay": 0} if self.debias else {}
 
 
 @value_class
@@ -51,7 +50,6 @@ class BiasCorrection(Rule):
     """Division by 1 − βᵗ at step t. Pointwise; no slots."""
 
     decay: Decay | Scalar = 0.9  # β, in [0, 1)
-    Slots = Nothing
     degree = 1
     reference = "arXiv:1412.6980"
 
@@ -65,4 +63,7 @@ class BiasCorrection(Rule):
         return True
 
     def direction(self, g, s, old, p, k):
-        return debias(g, self.decay, k.t)
+        return debias(g, self.decay, k)
+
+    def debiased(self):
+        return {"decay": 0}

@@ -12,12 +12,12 @@ gradient undampened).
 
 from typing import NamedTuple
 
-from ..base import Rule, Signed
+from ..base import Rule, Weighed
 from ..values import Decay, Scalar, checked, decay, flag, number, static, value_class
 
 
 class Velocity(NamedTuple):
-    v: Signed  # decaying sum of gradients, units of g
+    v: Weighed  # decaying sum of gradients, units of g
 
 
 @value_class

@@ -18,15 +18,15 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from ..base import Rule, Signed, Unsigned
-from ..numerics import debias, divide, ema, one_minus_power, root
-from ..values import Decay, Scalar, checked, decay, flag, number, static, value_class
+from ..base import Rule, Signed, Unsigned, Weighed
+from ..numerics import debias, divide, ema, ema_of_squares, one_minus_power, root
+from ..values import Decay, Scalar, checked, decay, flag, is_concrete, number, static, value_class
 
 
 class Means(NamedTuple):
     v: Unsigned  # mean squared gradient, units of g²
     a: Signed | None = None  # mean gradient, units of g
-    b: Signed | None = None  # decaying sum of normalized gradients, no unit
+    b: Weighed | None = None  # decaying sum of normalized gradients, no unit
 
 
 @value_class
@@ -35,7 +35,7 @@ class Rmsprop(Rule):
 
     decay: Decay | Scalar = 0.9  # β, in [0, 1)
     eps: Scalar = 1e-8  # ≥ 0, units of g² inside the root, of g outside
-    momentum: Decay | Scalar | None = None  # μ, in [0, 1); None for no buffer
+    momentum: Decay | Scalar | None = None  # μ, in [0, 1); None, or 0, for no buffer
     eps_in_sqrt: bool = static(default=True)
     centered: bool = static(default=False)
     debias: bool = static(default=False)
@@ -46,7 +46,8 @@ class Rmsprop(Rule):
         checked(self, decay=decay("decay", self.decay))
         checked(self, eps=number("eps", self.eps, 0.0))
         if self.momentum is not None:
-            checked(self, momentum=decay("momentum", self.momentum))
+            mu = decay("momentum", self.momentum)
+            checked(self, momentum=None if is_concrete(mu.complement) and float(mu.complement) == 1.0 else mu)
         for name in ("eps_in_sqrt", "centered", "debias"):
             flag(name, getattr(self, name))
 
@@ -54,18 +55,18 @@ class Rmsprop(Rule):
         return not (self.centered and self.momentum is not None)
 
     def bound(self, g, s, k):
-        v, a = ema(s.v, g * g, self.decay), ema(s.a, g, self.decay) if self.centered else None
+        v, a = ema_of_squares(s.v, g, self.decay), ema(s.a, g, self.decay) if self.centered else None
         if self.momentum is None:
             return Means(v, a, None)
         # v ≥ (1 − β)g² whatever came before, so that |n| ≤ 1/√(1 − β), or √((1 − βᵗ)/(1 − β)) after debias
-        weight = one_minus_power(self.decay, k.t) if self.debias else 1.0
+        weight = one_minus_power(self.decay, k.t) if self.debias and k.debias else 1.0
         return Means(v, a, self.momentum.rate * s.b + jnp.sqrt(weight / self.decay.complement))
 
     def unused(self):
         return ("a",) * (not self.centered) + ("b",) * (self.momentum is None)
 
     def advance(self, g, s, p, k):
-        v = ema(s.v, g * g, self.decay)
+        v = ema_of_squares(s.v, g, self.decay)
         a = ema(s.a, g, self.decay) if self.centered else None
         b = self.momentum.rate * s.b + self._normalized(g, v, a, k) if self.momentum is not None else None
         return Means(v, a, b)
@@ -77,6 +78,9 @@ class Rmsprop(Rule):
         v = jnp.maximum(s.v - s.a**2, 0.0) if self.centered else s.v
         return self._divided(x, v)
 
+    def debiased(self):
+        return {"decay": 0} if self.debias else {}
+
     def rescaled(self, unit):
         return replace(self, eps=self.eps * (unit**2 if self.eps_in_sqrt else unit))
 
@@ -85,7 +89,7 @@ class Rmsprop(Rule):
 
     def _normalized(self, g, v, a, k):
         if self.debias:
-            v, a = debias(v, self.decay, k.t), debias(a, self.decay, k.t) if self.centered else None
+            v, a = debias(v, self.decay, k), debias(a, self.decay, k) if self.centered else None
         return self._divided(g, jnp.maximum(v - a**2, 0.0) if self.centered else v)
 
     def _divided(self, x, v):

@@ -6,21 +6,14 @@ Robbins & Monro, "A stochastic approximation method", 1951, doi:10.1214/aoms/117
 Departs from the paper in: nothing.
 """
 
-from typing import NamedTuple
-
 from ..base import Rule
 from ..values import value_class
-
-
-class Nothing(NamedTuple):
-    """No slots."""
 
 
 @value_class
 class Sgd(Rule):
     """Gradient descent. Pointwise; no slots."""
 
-    Slots = Nothing
     degree = 1
     reference = "doi:10.1214/aoms/1177729586"
 

@@ -4,7 +4,7 @@ Both are module-level jitted functions that take the optimizer as an argument, s
 in numbers (learning rate, decay rates) share one compilation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -15,16 +15,18 @@ import optax
 from jax import lax
 from jaxtyping import PyTree
 
-from ..engine.telemetry import metrics, states
-from ..engine.tree import is_none, is_trained
-from ..engine.value import Frozen, Transformation
+from ..engine.telemetry import found, metrics
+from ..engine.transformation import Transformation
+from ..engine.tree import Frozen, is_none, is_trained, strong
 
-Metrics = dict[str, Any]
+Loss = Callable[..., Any]  # (params, *batch) -> a scalar, or (scalar, aux)
+Extra = Mapping[str, Callable[..., PyTree]]  # name -> function of (params, *batch)
+Step = Callable[..., tuple[PyTree, PyTree, dict[str, Any]]]
 
 
 def train_step(
-    loss_fn: Callable[..., Any], opt: optax.GradientTransformation, has_aux: bool = False
-) -> Callable[..., tuple[PyTree, Any, Metrics]]:
+    loss_fn: Loss, opt: optax.GradientTransformation, has_aux: bool = False, extra: Extra | None = None
+) -> Step:
     """A jitted training step: (params, state, *batch) -> (params, state, metrics).
 
     params and state are donated: use what comes back, not what went in. Leaves of params that are not arrays
@@ -34,60 +36,67 @@ def train_step(
         loss_fn: loss_fn(params, *batch) -> a scalar loss, or (loss, aux) with has_aux.
         opt: an adaptx optimizer, or any optax transformation. The loss reaches it as `value=`.
         has_aux: whether loss_fn returns auxiliary outputs; they come back as metrics["aux"].
+        extra: what the optimizer requires besides the loss (`opt.requires`), as functions of (params, *batch), such as
+            an estimate of the Hessian's diagonal.
 
     Returns:
         The step. metrics holds "loss" and what `adaptx.metrics(state)` holds ("learning_rate", …), f32 scalars.
     """
-    return _bound(_step, loss_fn, opt, has_aux)
+    return _bound(_step, loss_fn, opt, has_aux, extra)
 
 
 def train_epoch(
-    loss_fn: Callable[..., Any], opt: optax.GradientTransformation, has_aux: bool = False
-) -> Callable[..., tuple[PyTree, Any, Metrics]]:
+    loss_fn: Loss, opt: optax.GradientTransformation, has_aux: bool = False, extra: Extra | None = None
+) -> Step:
     """Many training steps as one dispatch: (params, state, *batches) -> (params, state, metrics).
 
     Every array in batches has the steps along its first axis; `lax.scan` runs them in order. metrics are stacked along
     the same axis. Otherwise as `train_step`.
     """
-    return _bound(_epoch, loss_fn, opt, has_aux)
+    return _bound(_epoch, loss_fn, opt, has_aux, extra)
 
 
-def _bound(run: Callable[..., Any], loss_fn: Any, opt: Any, has_aux: bool) -> Callable[..., Any]:
-    if not callable(loss_fn):
-        raise TypeError(f"loss_fn must be a function of (params, *batch), got {type(loss_fn).__name__}; pass one.")
-    if not isinstance(opt, optax.GradientTransformation):
-        raise TypeError(f"opt must be an optimizer such as adaptx.adam(1e-3), got {type(opt).__name__}; pass one.")
+def _bound(run: Callable[..., Any], loss_fn: Loss, opt: Any, has_aux: bool, extra: Extra | None) -> Step:
+    _check_functions(loss_fn, opt, extra or {})
     value = isinstance(opt, Transformation)
+    structure = (loss_fn, has_aux, None if value else opt, tuple((extra or {}).items()))
     # numbers become device arrays here, once, instead of at every call
     dynamic = jax.tree.map(jnp.asarray, opt) if value else None
 
-    def call(params: PyTree, state: Any, *batch: Any) -> tuple[PyTree, Any, Metrics]:
+    def call(params: PyTree, state: PyTree, *batch: Any, **keywords: Any) -> tuple[PyTree, PyTree, dict[str, Any]]:
+        if keywords:
+            raise TypeError(
+                f"a training step takes (params, state, *batch), got the keyword {next(iter(keywords))!r}; pass the batch "
+                "by position, in the order of loss_fn."
+            )
         arrays, rest = split(params)
-        arrays, state, out = run(loss_fn, has_aux, None if value else opt, rest, dynamic, arrays, state, *batch)
+        _check_not_donated(arrays, state)
+        arrays, state, out = run(structure, rest, dynamic, arrays, state, *batch)
         return join(arrays, rest), state, out
 
     return call
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(5, 6))
-def _step(loss_fn, has_aux, static_opt, rest, dynamic_opt, arrays, state, *batch):
-    return _one(loss_fn, has_aux, static_opt or dynamic_opt, rest, arrays, state, batch)
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3, 4))
+def _step(structure, rest, dynamic_opt, arrays, state, *batch):
+    return _one(structure, rest, dynamic_opt, (arrays, state), batch)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3), donate_argnums=(5, 6))
-def _epoch(loss_fn, has_aux, static_opt, rest, dynamic_opt, arrays, state, *batches):
-    opt = static_opt or dynamic_opt
+@partial(jax.jit, static_argnums=(0, 1), donate_argnums=(3, 4))
+def _epoch(structure, rest, dynamic_opt, arrays, state, *batches):
     _check_lengths(batches)
 
     def body(carry, batch):
-        arrays, state, out = _one(loss_fn, has_aux, opt, rest, carry[0], carry[1], batch)
+        arrays, state, out = _one(structure, rest, dynamic_opt, carry, batch)
         return (arrays, state), out
 
     (arrays, state), out = lax.scan(body, (arrays, state), batches)
     return arrays, state, out
 
 
-def _one(loss_fn, has_aux, opt, rest, arrays, state, batch):
+def _one(structure, rest, dynamic_opt, carry, batch):
+    (loss_fn, has_aux, static_opt, extra), (arrays, state) = structure, carry
+
     def loss_of(trained):
         result = loss_fn(join(_merge(trained, arrays), rest), *batch)
         loss, aux = _pair(result) if has_aux else (result, None)
@@ -95,22 +104,25 @@ def _one(loss_fn, has_aux, opt, rest, arrays, state, batch):
         return loss, aux
 
     trained = [x if is_trained(x) else None for x in arrays]
-    (loss, aux), grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
-    if isinstance(opt, Transformation):
-        params, state = opt.step(join(grads, _without(rest)), state, join(arrays, rest), value=loss)
-        arrays = split(params)[0]
+    (loss, aux), found_grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    params, grads = join(arrays, rest), join(found_grads, _without(rest))
+    more = {name: function(params, *batch) for name, function in extra}
+    if static_opt is None:
+        params, state = dynamic_opt.step(grads, state, params, value=loss, **more)
     else:
-        opt = optax.with_extra_args_support(opt)
-        updates, state = opt.update(join(grads, _without(rest)), state, join(arrays, rest), value=loss)
-        arrays = split(optax.apply_updates(join(arrays, rest), updates))[0]
-    out = {"loss": loss.astype(jnp.float32), **(metrics(state) if states(state) else {})}
-    return arrays, state, {**out, "aux": aux} if has_aux else out
+        value_fn = lambda params: loss_of(split(params)[0])[0]  # noqa: E731, for optax's line searches
+        opt = optax.with_extra_args_support(static_opt)
+        updates, state = opt.update(grads, state, params, value=loss, grad=grads, value_fn=value_fn, **more)
+        params = optax.apply_updates(params, updates)
+    out = {"loss": loss.astype(jnp.float32), **(metrics(state) if found(state) else {})}
+    return split(params)[0], state, {**out, "aux": aux} if has_aux else out
 
 
 def split(params: PyTree) -> tuple[list[Any], Frozen]:
     """(the leaves with None for those that are not arrays, everything else as a hashable value)."""
     leaves, treedef = jax.tree.flatten(params, is_leaf=is_none)
-    return [x if is_array(x) else None for x in leaves], Frozen((treedef, [None if is_array(x) else x for x in leaves]))
+    arrays = [strong(x) if is_array(x) else None for x in leaves]
+    return arrays, Frozen((treedef, [None if is_array(x) else x for x in leaves]))
 
 
 def join(arrays: list[Any], rest: Frozen) -> PyTree:
@@ -141,14 +153,48 @@ def _pair(result: Any) -> tuple[Any, Any]:
     return result
 
 
+def _check_functions(loss_fn: object, opt: Any, extra: Extra) -> None:
+    if not callable(loss_fn):
+        raise TypeError(f"loss_fn must be a function of (params, *batch), got {type(loss_fn).__name__}; pass one.")
+    try:
+        hash(loss_fn)
+    except TypeError as error:
+        raise TypeError(
+            f"loss_fn must be hashable, because the compiled step is looked up by it, got a {type(loss_fn).__name__} "
+            "that is not; pass a plain function that calls it."
+        ) from error
+    if not isinstance(opt, optax.GradientTransformation):
+        hint = "call it" if callable(opt) else "pass one"
+        raise TypeError(f"opt must be an optimizer such as adaptx.adam(1e-3), got {type(opt).__name__}; {hint}.")
+    lacking = sorted(opt.requires - {"value", *extra}) if isinstance(opt, Transformation) else []
+    if lacking:
+        raise TypeError(
+            f"the optimizer requires {lacking[0]} at every step, which cannot be computed from the loss alone; pass "
+            f"extra={{{lacking[0]!r}: function of (params, *batch)}}."
+        )
+
+
+def _check_not_donated(arrays: list[Any], state: PyTree) -> None:
+    for what, tree in (("params", arrays), ("state", state)):
+        if any(isinstance(x, jax.Array) and x.is_deleted() for x in jax.tree.leaves(tree)):
+            raise RuntimeError(
+                f"the buffers of {what} were donated to an earlier step and are gone; go on with what that step returned."
+            )
+
+
 def _check_loss(loss: Any, has_aux: bool) -> None:
     if isinstance(loss, tuple) and not has_aux:
         raise TypeError("loss_fn returned a tuple, expected a scalar loss; pass has_aux=True for (loss, aux).")
-    shape = np.shape(loss)
-    if shape or not jnp.issubdtype(jnp.result_type(loss), jnp.floating):
+    if not hasattr(loss, "dtype"):
+        why = ", which cannot depend on params" if isinstance(loss, (int, float)) else ""
         raise TypeError(
-            f"loss_fn must return a real scalar, got shape {shape} and dtype {jnp.result_type(loss)}; "
-            "take the mean over the batch."
+            f"loss_fn must return a real scalar array, got {type(loss).__name__}{why}; compute it with jax.numpy from "
+            "params, and return other things with has_aux=True."
+        )
+    shape = np.shape(loss)
+    if shape or not jnp.issubdtype(loss.dtype, jnp.floating):
+        raise TypeError(
+            f"loss_fn must return a real scalar, got shape {shape} and dtype {loss.dtype}; take the mean over the batch."
         )
 
 

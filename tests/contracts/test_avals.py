@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 import adaptx
-from adaptx.engine.storage import shelf
-from cases import CASES, CORE, DEFAULTS, DTYPES, MATRIX, PAIRS, STORAGES, Case
+from cases import CASES, CORE, DEFAULTS, DTYPES, MATRIX, PAIRS, STORAGES, Case, slots_of
 from probes import avals
 
 STORED = {  # what slots of a parameter below f64 may lie in memory as
@@ -99,26 +98,20 @@ def test_arithmetic_is_f32_below_f32(c: Case):
     jax.tree.map(np.testing.assert_array_equal, history[jnp.bfloat16][1], history[jnp.float32][1])
 
 
-def opt_shelf(opt: adaptx.Optimizer):
-    """How the optimizer stores the slots of any leaf."""
-    return shelf(opt.options.storage, opt.rule, excluded=False)
-
-
 def test_second_moment_moves_in_low_precision():
     """The 4,000 ones and 4,000 zeros that leave a nearest-rounded bf16 second moment stuck at half its value."""
     ones = jnp.ones(512, jnp.bfloat16)
     for storage in STORAGES:
         opt = adaptx.adam(1e-3, storage=storage, storage_exclude=0)
-        kept = opt_shelf(opt)
 
         def push(state, value, opt=opt):
             return jax.lax.scan(lambda s, _: (opt.update(ones * value, s, ones)[1], None), state, None, length=4000)[0]
 
         state = jax.jit(push)(opt.init(ones), 1.0)
-        after = float(jnp.mean(kept.decode(state.slots, (512,), jnp.float32)["v"]))
+        after = float(jnp.mean(slots_of(opt, state, ones)[0]["v"]))
         assert after == pytest.approx(1 - 0.999**4000, rel=0.02), storage
         state = jax.jit(push)(state, 0.0)
-        after = float(jnp.mean(kept.decode(state.slots, (512,), jnp.float32)["v"]))
+        after = float(jnp.mean(slots_of(opt, state, ones)[0]["v"]))
         # a block of 8-bit codes that is idle as a whole is clipped to a bound that decays with it
         close = 0.4 if storage == "int8" else 0.02
         assert after == pytest.approx((1 - 0.999**4000) * 0.999**4000, rel=close), storage

@@ -51,7 +51,7 @@ def test_a_donated_step_copies_nothing(c: Case, storage: str):
     opt, p = c.build(0.1, storage=storage), {"w": jax.ShapeDtypeStruct((256, 512), jnp.float32)}
     step = jax.jit(lambda p, s, g: opt.step(g, s, p), donate_argnums=(0, 1))
     memory = step.lower(p, jax.eval_shape(opt.init, p), p).compile().memory_analysis()
-    slots, word = len(opt.rule.slot_kinds()), {"f32": 0, "bf16": 4, "int8": 2}[storage]
+    slots, word = len(opt.rule.slots()), {"f32": 0, "bf16": 4, "int8": 2}[storage]
     allowed = 0.4 if storage == "int8" else 0.04
     if slots > 2:
         allowed += word  # the second word comes from the first as it was
@@ -73,7 +73,7 @@ def test_init_is_the_same_everywhere(c: Case):
     assert jax.tree.structure(opt.init(shapes)) == jax.tree.structure(plain)
     assert all(m == 0 for m in jax.tree.leaves(plain.metrics))
     assert int(plain.step) == 0
-    assert plain.control == ()
+    assert plain.control == ({}, {})
 
 
 @pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)

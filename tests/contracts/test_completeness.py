@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 
+import jax.numpy as jnp
 import pytest
 
 import adaptx
@@ -42,15 +43,15 @@ def test_rule_says_where_it_is_from(name: str):
 @pytest.mark.parametrize("name", rules.ALL)
 def test_slots_are_declared(name: str):
     rule = rules.ALL[name]()
-    assert set(rule.slot_kinds()) == set(rule.Slots._fields) - set(rule.unused())
-    for slot, signed in rule.slot_kinds().items():
-        note = str(rule.Slots.__annotations__[slot])
-        assert "takes both signs" in note or "never negative" in note, f"slot {slot} says neither Signed nor Unsigned"
-        assert signed == ("takes both signs" in note)
+    assert set(rule.slots()) == set(rule.Slots._fields) - set(rule.unused())
+    p = jnp.ones((4, 3))
+    for slot, declared in rule.slots().items():
+        shape = jnp.shape(rule.initial(slot, p))
+        assert (shape != ()) <= declared.own, f"slot {slot} has a shape of its own: declare it SignedOwn or UnsignedOwn"
 
 
 def test_every_slot_of_every_rule_is_used_by_some_case():
-    used = {(type(c.build().rule).__name__, slot) for c in CASES for slot in c.build().rule.slot_kinds()}
+    used = {(type(c.build().rule).__name__, slot) for c in CASES for slot in c.build().rule.slots()}
     for rule in rules.ALL.values():
         for slot in rule.Slots._fields:
             assert (rule.__name__, slot) in used, f"no case in cases.py turns on slot {slot} of {rule.__name__}"

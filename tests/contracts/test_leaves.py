@@ -203,7 +203,7 @@ def test_numpy_leaves_and_python_floats():
 
 def test_empty_tree():
     opt = adaptx.adam(0.1, max_norm=1.0, telemetry=True)
-    for params in ({}, (), {"a": None}, {"a": jnp.zeros((0, 2))}):
+    for params in ({}, (), {"a": jnp.zeros((0, 2))}, {"a": jnp.zeros((0, 2)), "b": None}):
         fused, state = opt.step(params, opt.init(params), params)
         assert jax.tree.structure(fused) == jax.tree.structure(params)
         assert int(state.step) == 1

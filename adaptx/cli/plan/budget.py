@@ -4,33 +4,20 @@ On N devices a parameter is split evenly along its first axis that N divides, an
 the state keeps of it is split along the same axis, where N divides it there too.
 """
 
-import dataclasses
 import re
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import jax
 import numpy as np
 
 import adaptx
-from adaptx.engine.cost import LeafCost, costs, traffic, tree_bytes
-from adaptx.engine.options import excluded_leaves, scale_factors
+from adaptx.engine.cost import LeafCost, traffic, tree_bytes
 from adaptx.engine.rounding import KEPT
-from adaptx.engine.run import treatment
 from adaptx.engine.tree import Leaves
 
 from ..words import InputError
 
 SHARDING = "even split along the first axis that the number of devices divides; replicated where there is none"
-Arrays = dict[str, list[jax.ShapeDtypeStruct]]  # what the state keeps of a leaf, by name
-
-
-class Kind(NamedTuple):
-    """What the cost of a leaf depends on."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype
-    excluded: bool  # from narrow storage
 
 
 @dataclass(frozen=True)
@@ -88,59 +75,30 @@ class Budget:
 def budget(opt: adaptx.Optimizer, leaves: Leaves, shards: int) -> Budget:
     """The budget of a model under an optimizer on so many devices; shapes only, nothing is allocated.
 
-    Leaves of one shape, dtype and storage cost the same, so that one of each kind is worked out.
-
     Raises:
         InputError: where an option does not fit the model, such as a pattern that matches no path.
     """
     options = opt.options
     try:
-        # what refuses these leaves is to do so here, by their own paths
-        treatment(opt, leaves)
-        scale_factors(options, leaves)
-        narrow = options.storage != "f32"
-        out = excluded_leaves(options.storage_exclude, leaves) if narrow else [False] * len(leaves.trained)
+        costs, out = opt.costs(leaves), options.excluded(leaves)
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from error
-    kinds = [Kind(p.shape, p.dtype, excluded) for p, excluded in zip(leaves.arrays, out, strict=True)]
-    names = {kind: f"{'excluded' if kind.excluded else 'leaf'}{i}" for i, kind in enumerate(dict.fromkeys(kinds))}
-    known, scalars = _known(opt, names, len(kinds))
     made = []
-    for path, kind in zip(leaves.paths, kinds, strict=True):
-        cost, arrays = known[names[kind]]
-        elements = int(np.prod(kind.shape))
-        why = _reason(options.storage_exclude, path, elements) if kind.excluded else ""
-        axis = next((a for a, n in enumerate(kind.shape) if n and n % shards == 0), None) if shards > 1 else None
-        local = _local(cost, arrays, axis, shards)
-        made.append(Leaf(dataclasses.replace(cost, path=path), elements, axis, local, why))
-    return Budget(made, _parts(opt, made, scalars), shards, len(leaves.all) - len(leaves.trained))
+    for cost, excluded in zip(costs, out, strict=True):
+        elements = int(np.prod(cost.shape))
+        why = _reason(options.storage_exclude, cost.path, elements) if excluded and options.storage != "f32" else ""
+        axis = next((a for a, n in enumerate(cost.shape) if n and n % shards == 0), None) if shards > 1 else None
+        made.append(Leaf(cost, elements, axis, _local(cost, axis, shards), why))
+    return Budget(made, _parts(opt, made, opt.scalar_bytes(leaves)), shards, len(leaves.all) - len(leaves.trained))
 
 
-def _known(opt: adaptx.Optimizer, names: dict[Kind, str], count: int) -> tuple[dict[str, tuple[LeafCost, Arrays]], int]:
-    """Per kind of leaf its cost and the arrays of its state by name; and the bytes of all scalars with count leaves."""
-    exclude = ("^excluded",) if any(kind.excluded for kind in names) else (0,)
-    options = dataclasses.replace(
-        opt.options, storage_exclude=exclude, decay_mask=None, lr_scale=None, lr_scale_function=None, layout="leaf"
-    )
-    opt = dataclasses.replace(opt, options=options)
-    tree = {name: jax.ShapeDtypeStruct(kind.shape, kind.dtype) for kind, name in names.items()}
-    state = jax.eval_shape(opt.init, tree)
-    control = state.control or {"scalars": {}, "marks": {}}
-    columns = {**state.slots, **control["marks"]}
-    arrays = {name: {key: jax.tree.leaves(column[name]) for key, column in columns.items()} for name in tree}
-    per_leaf = opt.controller is not None and opt.controller.scope == "leaf"  # then scalars have an entry per leaf
-    rates = tree_bytes(control["scalars"]) // (len(names) if per_leaf else 1) * (count if per_leaf else 1)
-    known = {row.path: (row, arrays[row.path]) for row in costs(opt, tree)}
-    return known, tree_bytes(state.step) + tree_bytes(state.metrics) + rates
-
-
-def _local(cost: LeafCost, arrays: Arrays, axis: int | None, shards: int) -> dict[str, int]:
-    def share(x: jax.ShapeDtypeStruct) -> int:
-        cut = axis is not None and len(x.shape) > axis and x.shape[axis] % shards == 0
+def _local(cost: LeafCost, axis: int | None, shards: int) -> dict[str, int]:
+    def share(x: jax.ShapeDtypeStruct | None) -> int:
+        cut = x is not None and axis is not None and len(x.shape) > axis and x.shape[axis] % shards == 0
         return tree_bytes(x) // (shards if cut else 1)
 
     by = 1 if axis is None else shards
-    state = {name: sum(map(share, parts)) for name, parts in arrays.items()}
+    state = {name: share(x) for name, x in cost.arrays.items()}
     return {"parameters": cost.parameter // by, "gradients": cost.gradient // by, **state}
 
 
@@ -151,7 +109,7 @@ def _parts(opt: adaptx.Optimizer, leaves: list[Leaf], scalars: int) -> list[Part
         Part("parameters", dtypes, parameters, sum(leaf.local["parameters"] for leaf in leaves)),
         Part("gradients", dtypes, parameters, sum(leaf.local["gradients"] for leaf in leaves)),
     ]
-    slots = tuple(opt.rule.slot_kinds())
+    slots = tuple(opt.rule.slots())
     names = dict.fromkeys(name for leaf in leaves for name in leaf.cost.state)
     for name in sorted(names, key=lambda name: slots.index(name) if name in slots else len(slots)):
         stored = dict.fromkeys(leaf.cost.storage[name] for leaf in leaves if name in leaf.cost.storage)

@@ -45,7 +45,7 @@ def model(source: str, dtype: str | None) -> Leaves:
         )
     tree = jax.tree.map(lambda x: _shape(x, dtype), tree, is_leaf=is_none)
     try:
-        leaves = take_apart(tree)
+        leaves = take_apart(tree, any_trained=bool(jax.tree.leaves(tree)))
     except TypeError as error:
         raise InputError(f"{source}: {error}") from error
     if not leaves.trained:

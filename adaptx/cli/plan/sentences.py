@@ -42,8 +42,8 @@ def _caveats(opt: adaptx.Optimizer, plan: Budget) -> list[str]:
         lines.append(f"Leaves whose slots stay f32: {why}, of {len(plan.leaves)}.")
     if any(leaf.cost.state[name] < leaf.elements for leaf in plan.leaves for name in leaf.cost.storage):
         lines.append("Two narrow slots share words: their bytes stand under the first.")
-    if opt.options.storage != "f32" and not opt.rule.slot_kinds():
-        lines.append(f"{type(opt.rule).__name__.lower()} keeps no slots, so that the storage changes nothing.")
+    if opt.options.storage != "f32" and not opt.rule.slots():
+        lines.append(f"{opt.rule.name} keeps no slots, so that the storage changes nothing.")
     if opt.options.rounding != "nearest" and all(leaf.cost.dtype in ("float32", "float64") for leaf in plan.leaves):
         lines.append(f"No parameter is narrower than f32, so that rounding={opt.options.rounding} changes nothing.")
     if plan.untrained:

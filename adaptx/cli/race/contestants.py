@@ -1,17 +1,19 @@
 """Who races: a name and how to build the optimizer for one learning rate.
 
-A name is a rule, `adam`; a rule and a controller, `adam+prodigy`; and either with a cosine over the steps of the race,
-`adam+cosine`, `adam+prodigy+cosine`. Every rule goes with every controller.
+A name is a rule, `adam`; a rule and a controller, `adam+prodigy`; either with a cosine over the steps of the race,
+`adam+cosine`, `adam+prodigy+cosine`; and any of them with a shield, `sgd+hypergradient+shield`. Every rule goes with
+every controller.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jaxtyping import Array
 
 import adaptx
 from adaptx import controllers
 from adaptx.base import Controller
+from adaptx.engine.transformation import Transformation
 from adaptx.values import Scalar
 
 from ..registries import uses_rate
@@ -30,11 +32,11 @@ class Contestant:
     """
 
     name: str
-    build: Callable[..., adaptx.Optimizer]
+    build: Callable[..., Transformation]
     tuned: bool = True
     scheduled: bool = False
 
-    def optimizer(self, rate: Scalar, steps: int) -> adaptx.Optimizer:
+    def optimizer(self, rate: Scalar, steps: int) -> Transformation:
         """The optimizer for this rate in a race of so many steps."""
         return self.build(rate, steps) if self.scheduled else self.build(rate)
 
@@ -56,11 +58,11 @@ CLASSICAL: dict[str, Contestant] = {
 
 # what --controllers adds: the rules that each was made for
 CONTROLLED = (
-    "adam+cosine", "sgd+hypergradient", "sgd+shield", "adam+shield", "adam+plateau", "adam+bandit", "adam+momo",
+    "adam+cosine", "sgd+hypergradient", "sgd+hypergradient+shield", "adam+hypergradient+shield", "adam+plateau", "adam+bandit", "adam+momo",
     "sgd+polyak", "adam+l4", "sgd+dog", "sgd+dowg", "adam+dadapt", "adam+prodigy", "adam+prodigy+cosine",
     "adam+mechanic", "sgd+cocob",
 )  # fmt: skip
-COSINE = "cosine"
+COSINE, SHIELD = "cosine", "shield"
 
 
 def choose(names: Iterable[str]) -> list[Contestant]:
@@ -82,18 +84,22 @@ def contestant(name: str) -> Contestant:
         InputError: an unknown name.
     """
     rule, *rates = name.split("+")
+    if rates[-1:] == [SHIELD]:
+        inner = contestant(name.removesuffix(f"+{SHIELD}"))
+        return replace(inner, name=name, build=lambda *rate: adaptx.shield(inner.build(*rate)))
     if rule not in CLASSICAL:
         raise InputError(f"--optimizers: there is no optimizer {rule!r}; choose from {', '.join(CLASSICAL)}.")
     if not rates:
         return CLASSICAL[rule]
     controller = rates.pop(0) if rates[0] != COSINE else None
     if controller is not None and controller not in controllers.ALL:
-        valid = ", ".join((*controllers.ALL, COSINE))
+        valid = ", ".join((*controllers.ALL, COSINE, SHIELD))
         raise InputError(f"--optimizers {name}: there is no controller {controller!r}; choose from {valid}.")
     if rates not in ([], [COSINE]):
         came = "+".join(rates)
         raise InputError(
-            f"--optimizers {name}: expected rule+controller, rule+controller+{COSINE}, got +{came} at the end."
+            f"--optimizers {name}: expected rule+controller, rule+controller+{COSINE}, got +{came} at the "
+            f"end; +{SHIELD} may stand behind."
         )
     build = CLASSICAL[rule].build
     tuned = controller is None or uses_rate(controller)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
 
-from adaptx import controllers, optimizers, schedules, wrappers
+from adaptx import base, controllers, optimizers, schedules, wrappers
 from adaptx.base import Controller, Rule
 
 from ..registries import ENGINE_OPTIONS, RATE, equations
@@ -70,8 +70,8 @@ def card(name: str) -> Card:
 def _optimizer(name: str) -> Card:
     make = optimizers.ALL[name]
     opt = make()
-    rule, controller = opt.rule, opt.controller
-    told = [inspect.getdoc(make) or ""] if type(rule).__name__.lower() != name else []
+    rule, controller = opt.rule, opt.controller if opt.bound else None
+    told = [inspect.getdoc(make) or ""] if rule.name != name else []
     fields, facts = [("rule", fields_of(type(rule)))], _rule_facts(rule)
     texts = [*told, equations(rule)]
     if controller is not None:
@@ -115,7 +115,8 @@ def _rule_facts(rule: Rule) -> list[tuple[str, str]]:
     return [
         ("pointwise", "yes: an element sees nothing but itself" if rule.pointwise else "no"),
         ("degree", f"{rule.degree}: scaling every gradient by c {scaled} (ε aside)"),
-        ("needs", "gradients and parameters" if rule.reads_params else "gradients"),
+        ("needs", ", ".join(("gradients", *(["parameters"] if rule.reads_params else []), *sorted(rule.requires)))),
+        ("takes", "any array" if rule.ranks is None else f"arrays with {' or '.join(map(str, rule.ranks))} axes"),
     ]
 
 
@@ -123,7 +124,7 @@ def _controller_facts(made: Controller) -> list[tuple[str, str]]:
     scope = {"global": "one rate", "leaf": "one rate per leaf"}.get(made.scope, f"one rate per {made.scope}")
     extra = (f", {name}={'loss' if name == 'value' else '…'}" for name in sorted(made.requires))
     needs = f"gradients and parameters{''.join(extra)}"
-    facts = [("rate", scope), ("needs", needs), ("scalars", ", ".join(made.start()))]
+    facts = [("rate", scope), ("needs", needs), ("scalars", ", ".join(base.fields_of(made.Scalars)) or "none")]
     if made.exact:
         facts.append(("narrow parameters", "get an f32 master copy unless rounding says otherwise"))
     return facts

@@ -1,14 +1,14 @@
 """What a rule or a controller keeps per parameter, and its bytes in each storage."""
 
-from functools import lru_cache
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from adaptx.base import Controller, Rule, Signed
+from adaptx.base import Controller, Rule, fields_of
 from adaptx.engine.cost import tree_bytes
-from adaptx.engine.storage import NAMES, Shelf
+from adaptx.engine.storage import NAMES, Group, Shelf, stored_type
 
 from .source import comments
 
@@ -28,24 +28,29 @@ class Slot(NamedTuple):
 
 def slots_of(rule: Rule) -> list[Slot]:
     """The slots of a rule, those that its flags leave out too."""
-    out, notes, kinds = [], comments(rule.Slots), rule.slot_kinds()
-    for name, hint in rule.Slots.__annotations__.items():
-        signed = Signed in (hint, *get_args(hint))
-        each = tuple(slot_bytes(signed, storage) for storage in NAMES)
-        sign = "both signs" if signed else "never negative"
-        out.append(Slot(name, sign, each, notes.get(name, ""), name in kinds))
+    out, notes, used = [], comments(rule.Slots), rule.slots()
+    for name, slot in rule.declared().items():
+        each = tuple(slot_bytes(rule, name, storage) for storage in NAMES)
+        out.append(
+            Slot(name, "both signs" if slot.signed else "never negative", each, notes.get(name, ""), name in used)
+        )
     return out
 
 
-@lru_cache
-def slot_bytes(signed: bool, storage: str) -> float:
-    """Bytes per parameter of one slot in a storage."""
-    shelf = Shelf((("x", signed, storage),))
-    stored = jax.eval_shape(lambda p: shelf.init(lambda _: 0.0, p, p.dtype), EXAMPLE)
-    return tree_bytes(stored) / SIDE**2
+def slot_bytes(rule: Rule, name: str, storage: str) -> float:
+    """Bytes per parameter of one slot in a storage, lying by itself."""
+    slot = rule.declared()[name]
+    shape = jax.eval_shape(lambda p: jnp.asarray(rule.initial(name, p)), EXAMPLE).shape if slot.own else EXAMPLE.shape
+    alone = Group(storage, (name,), (slot.signed,), shape if slot.own else None)
+    where = Shelf((alone,), (name, alone.bound) if storage == "int8" else (name,), (), not slot.own)
+    kinds = stored_type(where, EXAMPLE.shape, EXAMPLE.dtype).values()
+    return tree_bytes([jax.ShapeDtypeStruct(*kind) for kind in kinds if kind is not None]) / SIDE**2
 
 
 def marks_of(made: Controller) -> list[Slot]:
     """The marks of a controller; they are f32 whatever the storage."""
     marks = jax.eval_shape(made.marks, EXAMPLE)
-    return [Slot(name, "", (tree_bytes(mark) / SIDE**2,) * len(NAMES), "") for name, mark in marks.items()]
+    return [
+        Slot(name, "", (tree_bytes(mark) / SIDE**2,) * len(NAMES), "")
+        for name, mark in zip(fields_of(made.Marks), marks, strict=True)
+    ]

@@ -1,12 +1,11 @@
 """Sums over all parameters: the global norm, in f32 or wider, from any mix of dtypes and sizes."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike, DTypeLike
 
 # Leaves below this size are reduced together, at most so many: a thousand reductions take a compiler very long, and so
 # does one expression of thousands of leaves. More at once than XLA fuses on a CPU would be written to memory.
@@ -18,23 +17,48 @@ ONE_KERNEL = not WRITES_SQUARES
 LARGE, LANES = 1 << 17, 1 << 13
 
 
-def global_norm(arrays: list[Array]) -> Array:
+def global_norm(arrays: list[Array], axis_name: tuple[str, ...] = ()) -> Array:
     """√(Σ x²) over all arrays, summed in f32 (f64 where an array is f64).
 
     Safe at any scale: where the plain sum of squares overflows or underflows, it is taken again of numbers scaled by a
-    power of two. inf or NaN anywhere gives a non-finite norm.
+    power of two. inf or NaN anywhere gives a non-finite norm. Arrays of which a device of the manual mesh axes
+    axis_name holds a part are added over them.
     """
     if not arrays:
         return jnp.zeros((), jnp.float32)
-    return _norm(arrays, jnp.result_type(jnp.float32, *(x.dtype for x in arrays)))
+    dtype = jnp.result_type(jnp.float32, *(x.dtype for x in arrays))
+    if not axis_name:
+        return _norm(arrays, dtype)
+    parts = [x for x in arrays if varies(x, axis_name)]
+    local, same = (_norm(some, dtype) for some in (parts, [x for x in arrays if not varies(x, axis_name)]))
+    largest = jnp.maximum(lax.pmax(local, axis_name), same) if parts else same
+    unit = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
+    total = summed_over(axis_name, (local / unit) ** 2) if parts else jnp.zeros((), dtype)
+    return unit * jnp.sqrt(total + (same / unit) ** 2)
+
+
+def varies(x: Array, axis_name: tuple[str, ...]) -> bool:
+    """Whether devices along manual mesh axes hold different parts of x; taken to be so where jax keeps no account."""
+    known = bool(getattr(jax.typeof(lax.axis_index(axis_name)), "vma", ()))
+    return not known or bool(local_axes(x) & set(axis_name))
+
+
+def local_axes(x: Array) -> frozenset[str]:
+    """The manual mesh axes along which x is known to differ."""
+    return frozenset(getattr(jax.typeof(x), "vma", ()))
+
+
+def summed_over(axis_name: tuple[str, ...], x: Array) -> Array:
+    """Σ x over the devices along manual mesh axes."""
+    return lax.psum(x, axis_name)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _norm(arrays: list[Array], dtype: Any) -> Array:
+def _norm(arrays: list[Array], dtype: DTypeLike) -> Array:
     groups, info = together(arrays, dtype), jnp.finfo(dtype)
     reach = int(0.8 * info.maxexp)  # 102 for f32: twice that covers every exponent
 
-    def summed(scale: Any) -> Array:
+    def summed(scale: ArrayLike) -> Array:
         return sum((_sum_of_squares(group, dtype, scale) for group in groups), jnp.zeros((), dtype))
 
     def plain(total: Array) -> Array:
@@ -59,7 +83,7 @@ def _norm(arrays: list[Array], dtype: Any) -> Array:
 
 
 @_norm.defjvp
-def _norm_jvp(dtype: Any, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+def _norm_jvp(dtype: DTypeLike, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (xs,), (ds,) = primals, tangents
     norm = _norm(xs, dtype)
     unit = jnp.where(norm == 0, 1, norm)  # the derivative at 0 is 0
@@ -67,7 +91,7 @@ def _norm_jvp(dtype: Any, primals: tuple, tangents: tuple) -> tuple[Array, Array
     return norm, sum(parts, jnp.zeros((), dtype))
 
 
-def together(arrays: list[Array], dtype: Any) -> list[list[Array]]:
+def together(arrays: list[Array], dtype: DTypeLike) -> list[list[Array]]:
     """The arrays in groups of equal shapes, whose squares are added element by element before they are reduced.
 
     Small arrays without an equal are joined into one vector of `dtype`. What may be sharded is not: that would move it.
@@ -75,7 +99,7 @@ def together(arrays: list[Array], dtype: Any) -> list[list[Array]]:
     mesh = jax.sharding.get_abstract_mesh()
     if any(mesh.shape[axis] > 1 for axis in mesh.auto_axes):  # no type tells whether such an array is sharded
         return [[x] for x in arrays]
-    alike: dict[Any, list[Array]] = {}
+    alike: dict[object, list[Array]] = {}
     for i, x in enumerate(arrays):
         alike.setdefault((x.shape, _spec(x)) if x.size < SMALL else i, []).append(x)
     groups = [group[i : i + TOGETHER] for group in alike.values() for i in range(0, len(group), TOGETHER)]
@@ -89,7 +113,7 @@ def _is_lone(group: list[Array]) -> bool:
     return len(group) == 1 and group[0].size < SMALL and not any(_spec(group[0]))
 
 
-def _sum_of_squares(group: list[Array], dtype: Any, scale: Any) -> Array:
+def _sum_of_squares(group: list[Array], dtype: DTypeLike, scale: ArrayLike) -> Array:
     x = group[0]
     if not WRITES_SQUARES or x.size < LARGE or jax.device_count() > 1 or any(_spec(x)):
         return _at_once(group, dtype, scale)
@@ -99,7 +123,7 @@ def _sum_of_squares(group: list[Array], dtype: Any, scale: Any) -> Array:
 
 
 @partial(jax.jit, static_argnames="dtype")  # so that equal groups are traced once
-def _at_once(group: list[Array], dtype: Any, scale: Any) -> Array:
+def _at_once(group: list[Array], dtype: DTypeLike, scale: ArrayLike) -> Array:
     """Σ (scale·x)². (A product and a sum: jnp.vdot loses half of a large f32 sum on some CPU versions.)"""
     total = jnp.zeros((), dtype)
     for i in range(0, len(group), AT_ONCE):
@@ -108,7 +132,7 @@ def _at_once(group: list[Array], dtype: Any, scale: Any) -> Array:
     return jnp.sum(total)
 
 
-def _square(x: Array, dtype: Any, scale: Any) -> Array:
+def _square(x: Array, dtype: DTypeLike, scale: ArrayLike) -> Array:
     y = scale * x.astype(dtype)
     return y * y
 
@@ -119,11 +143,11 @@ def _added(xs: list[Array]) -> Array:
     return _added(xs[:half]) + _added(xs[half:]) if half else xs[0]
 
 
-def _in_blocks(x: Array, dtype: Any, scale: Any) -> Array:
+def _in_blocks(x: Array, dtype: DTypeLike, scale: ArrayLike) -> Array:
     flat = x.reshape(-1)
     whole = flat.size // LANES * LANES
 
-    def body(i: Any, lanes: Array) -> Array:
+    def body(i: Array, lanes: Array) -> Array:
         return lanes + _square(lax.dynamic_slice_in_dim(flat, i * LANES, LANES), dtype, scale)
 
     lanes = lax.fori_loop(0, whole // LANES, body, jnp.zeros(LANES, dtype))

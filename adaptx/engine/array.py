@@ -1,0 +1,268 @@
+"""What a step does to one array: cast up, clip, l2 decay, feed, advance, encode, direction, decay; measure; move, round.
+
+`observe` goes from the gradient to the direction and what the controller measures, `move` from there to the new
+parameter. Where nothing is measured both are one call. Each is compiled as a function of its own, so that leaves of one
+shape are traced once.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, DTypeLike
+
+from ..base import Clock, Controller, Leaf, Rule, Tick
+from . import rounding
+from .storage import Shelf, Slots, Stored, salt
+
+LEAST_WEIGHT = 2.0**-60  # what a weight of 0 counts as: slots that carry it are divided by it
+
+
+class LeafPlan(NamedTuple):
+    """What of one leaf's step is structure: equal plans on one shape are traced once."""
+
+    storage: Shelf
+    decay: str | None  # decay_mode, or None for a leaf that is not decayed
+    rounding: str
+    dtype: DTypeLike  # of the arithmetic
+    fused: bool  # a new parameter instead of an update
+    debias: bool  # whether bias corrections are the rule's
+
+
+class Share(NamedTuple):
+    """What all leaves of one dtype have in common in a step; numbers in that dtype, None where unused."""
+
+    rule: Rule
+    controller: Controller
+    tick: Tick
+    weight_decay: Array | None
+    clip: Array | None
+    step: Array  # int32, 1-based; for the random bits
+    good: Array | None  # whether the step counts
+
+
+class Place(NamedTuple):
+    """Everything that lies at one leaf."""
+
+    p: Array
+    kept: Array | None  # by the rounding
+    slots: Stored
+    marks: Any  # the controller's `Marks`
+    scale: Array | None  # factor on the displacement
+    extra: dict[str, Array | None]  # the arguments the rule requires
+    leaf: Array  # its number, for the random bits
+
+
+class Observed(NamedTuple):
+    """What one leaf's measurement leaves for its move."""
+
+    g: Array
+    d: Array | None  # None where the direction waits for the updated scalars
+    slots: Stored
+    marks: Any
+
+
+class Moved(NamedTuple):
+    """One leaf after its step."""
+
+    out: Array  # the new parameter, or the update
+    kept: Array | None
+    slots: Stored
+    marks: Any
+
+
+def arithmetic(p: Any) -> DTypeLike:
+    """The dtype of the arithmetic on a leaf and of its full-precision slots: f32, or f64 for f64 parameters."""
+    return jnp.promote_types(jnp.float32, jax.dtypes.canonicalize_dtype(p.dtype))
+
+
+def cast(tree: Any, dtype: DTypeLike) -> Any:
+    """A value with its numbers in a dtype; counts and truth values stay."""
+
+    def one(x: Any) -> Any:
+        whole = hasattr(x, "dtype") and not jnp.issubdtype(x.dtype, jnp.floating)
+        return x if whole else lax.convert_element_type(x, dtype)
+
+    return jax.tree.map(one, tree)
+
+
+def scalar_dtype(arrays: Sequence[Any]) -> DTypeLike:
+    """The dtype of a controller's scalars: f32, or f64 where a parameter is f64."""
+    return jnp.result_type(jnp.float32, *(arithmetic(p) for p in arrays))
+
+
+def summed(controller: Controller, rows: list[Any], dtype: DTypeLike) -> Any:
+    """The sums of all leaves, or with scope="leaf" their vector, from one record a leaf."""
+    stacked = jax.tree.map(lambda *column: jnp.stack([x.astype(dtype) for x in column]), *rows)
+    return stacked if controller.scope == "leaf" else jax.tree.map(jnp.sum, stacked)
+
+
+@partial(jax.jit, static_argnames="plan")
+def observe(plan: LeafPlan, share: Share, place: Place, g: Array, c: Any) -> tuple[Observed, Any]:
+    """Feed and measure one array, c the controller's scalars before this step: (what its move needs, its sums)."""
+    rule, controller, k = share.rule, share.controller, share.tick
+    x = rounding.opened(plan.rounding, place.p, place.kept, plan.dtype)
+    g = _incoming(plan, share, g, x)
+    fed = controller.feed(g, x, c, k)
+    slots = _advanced(plan, share, place, fed, x, c)
+    d = _direction(plan, share, place, fed, x, slots, (c, c)) if controller.sees_direction else None
+    marks, sums = place.marks, None
+    if controller.measured:
+        marks, sums = controller.measure(_leaf(share, plan, place, (g, d, x), marks), c, k)
+    return Observed(g, d, slots, marks), sums
+
+
+@partial(jax.jit, static_argnames="plan")
+def move(plan: LeafPlan, share: Share, place: Place, seen: Observed, before: Any, after: Any) -> Moved:
+    """Move one array, the controller's scalars having gone from `before` to `after`."""
+    controller, k = share.controller, share.tick
+    x = rounding.opened(plan.rounding, place.p, place.kept, plan.dtype)
+    d = seen.d
+    if d is None:
+        fed = controller.feed(seen.g, x, before, k)
+        d = _direction(plan, share, place, fed, x, seen.slots, (before, after))
+    marks = seen.marks
+    if k.finite is not None:
+        marks = jax.tree.map(partial(jnp.where, k.finite), marks, place.marks)
+    u, left = controller.move(_leaf(share, plan, place, (seen.g, d, x), marks), after, k)
+    if place.scale is not None:
+        u = place.scale * u
+    if plan.decay == "independent":
+        u = u - share.weight_decay * x
+    out, kept = _rounded(plan, share, place, x, u)
+    left = jax.tree.map(lambda new, old: new.astype(old.dtype), left, place.marks)
+    new, old = (kept, seen.slots, left), (place.kept, place.slots, place.marks)
+    if share.good is not None:
+        out = jnp.where(share.good, out, place.p if plan.fused else jnp.zeros_like(place.p))
+        new = jax.tree.map(partial(jnp.where, share.good), new, old)
+    return Moved(out, *new)
+
+
+@partial(jax.jit, static_argnames="plan")
+def observe_and_move(plan: LeafPlan, share: Share, place: Place, g: Array, before: Any, after: Any) -> Moved:
+    """Both, where nothing is measured in between."""
+    seen, _ = observe(plan, share, place, g, before)
+    return move(plan, share, place, seen, before, after)
+
+
+def _incoming(plan: LeafPlan, share: Share, g: Array, x: Array) -> Array:
+    """The gradient as the rule is to see it: cast up, clipped, with l2 decay."""
+    g = g.astype(plan.dtype)
+    if share.clip is not None:
+        g = g * share.clip
+    return g + share.weight_decay * x if plan.decay == "l2" else g
+
+
+def _clock(plan: LeafPlan, share: Share, c: Any, extra: dict[str, Array | None]) -> Clock:
+    rate = jnp.asarray(share.controller.rate(c, share.tick), plan.dtype)
+    return Clock(share.tick.t, rate, plan.debias, extra)
+
+
+def _extra(plan: LeafPlan, place: Place) -> dict[str, Array | None]:
+    return {name: None if x is None else x.astype(plan.dtype) for name, x in place.extra.items()}
+
+
+def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c: Any) -> Stored:
+    """The stored slots after gradient g: advanced and encoded."""
+    rule, weight = _in_unit(share, c), _weight(share, c)
+    declared, extra = rule.slots(), _extra(plan, place)
+    if not declared:
+        return place.slots
+    given = [name for name, value in extra.items() if value is not None]
+
+    def step(slots: Slots, seen: Any) -> Slots:
+        clock = _clock(plan, share, c, {**extra, **dict(zip(given, seen[2:], strict=True))})
+        return named(rule, rule.advance(seen[0], record(rule, slots), seen[1], clock))
+
+    def foresee(bounds: Slots, top: Any) -> Slots:
+        f32 = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), (rule, _clock(plan, share, c, {})))
+        slots = {**dict.fromkeys(declared, jnp.zeros_like(top)), **bounds}
+        return named(rule, f32[0].bound(top, record(rule, slots), f32[1]._replace(debias=plan.debias)))
+
+    coded = [name for name, kind in plan.storage.kinds().items() if kind == "int8"]
+    known = rule.foreseeable(len(coded) == len(declared)) and not given
+    clock = share.step, salt(share.step, place.leaf) if plan.storage.narrow else share.step
+    steps = _weighed(rule, weight, step), _weighed(rule, weight, foresee) if known else None
+    return plan.storage.advance(place.slots, [g, x, *(extra[name] for name in given)], *steps, clock)
+
+
+def _direction(
+    plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, slots: Stored, scalars: tuple[Any, Any]
+) -> Array:
+    """The rule's direction with decoupled decay, g as it is fed; ε in the unit of the later of the two scalars."""
+    before, after = scalars
+    rule, weight = _in_unit(share, after), _weight(share, before)
+    new, old = (record(rule, _unweighed(rule, weight, read_slots(plan, s, x))) for s in (slots, place.slots))
+    d = rule.direction(g, new, old, x, _clock(plan, share, before, _extra(plan, place)))
+    if plan.decay == "decoupled":
+        d = d + share.weight_decay * x
+    return d if weight is None else weight * d
+
+
+def read_slots(plan: LeafPlan, stored: Stored, x: Array) -> Slots:
+    """The slots that a stored form stands for."""
+    return plan.storage.decode(stored, x.shape, plan.dtype)
+
+
+def _leaf(share: Share, plan: LeafPlan, place: Place, seen: tuple[Array, Array | None, Array], marks: Any) -> Leaf:
+    """What the controller sees."""
+
+    def metric(y: Array) -> Array:
+        return share.rule.precondition(y, record(share.rule, read_slots(plan, place.slots, y)))
+
+    return Leaf(*seen, marks, 1.0 if place.scale is None else place.scale, metric)
+
+
+def _rounded(plan: LeafPlan, share: Share, place: Place, x: Array, u: Array) -> tuple[Array, Array | None]:
+    """The displacement u applied and rounded once: (new parameter or update, what is kept)."""
+    p = place.p
+    if rounding.is_plain(plan.rounding, p.dtype) and not plan.fused:
+        return u.astype(p.dtype), place.kept
+    bits = salt(share.step, place.leaf) if plan.rounding == "stochastic" else None
+    out, kept = rounding.closed(plan.rounding, x + u, p, place.kept, bits)
+    return out if plan.fused else (out.astype(plan.dtype) - p.astype(plan.dtype)).astype(p.dtype), kept
+
+
+def _in_unit(share: Share, c: Any) -> Rule:
+    """The rule in the unit its gradients are fed in."""
+    unit = share.controller.unit(c, share.tick)
+    return share.rule if unit is None else share.rule.rescaled(unit)
+
+
+def _weight(share: Share, c: Any) -> Array | None:
+    """The weight of this step's gradient in weighed slots, None for 1; never 0."""
+    weight = share.controller.weight(c, share.tick)
+    return None if weight is None else jnp.where(weight == 0, LEAST_WEIGHT, weight)
+
+
+def _unweighed(rule: Rule, weight: Array | None, slots: Slots) -> Slots:
+    """Slots in units of the weight: linear in the gradients, they are as if this one had weight 1."""
+    if weight is None:
+        return slots
+    return {name: x / weight if rule.slots()[name].weighed else x for name, x in slots.items()}
+
+
+def _weighed(rule: Rule, weight: Array | None, step: Callable[[Slots, Any], Slots]) -> Callable[[Slots, Any], Slots]:
+    """A step of the slots in which this gradient has the weight."""
+    if weight is None:
+        return step
+
+    def weighing(slots: Slots, seen: Any) -> Slots:
+        new = step(_unweighed(rule, weight, slots), seen)
+        return {name: weight * x if rule.slots()[name].weighed else x for name, x in new.items()}
+
+    return weighing
+
+
+def record(rule: Rule, slots: Slots) -> Any:
+    """The slot tuple a rule reads, None at slots its flags leave out."""
+    fields: Any = rule.Slots
+    return fields(**{name: slots.get(name) for name in fields._fields})
+
+
+def named(rule: Rule, slots: Any) -> Slots:
+    """The inverse of `record`."""
+    return {name: getattr(slots, name) for name in rule.slots()}

@@ -1,0 +1,209 @@
+"""States: made fresh, taken apart for a step and put together after it, refused where they are another optimizer's."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from chex import ArrayTree
+from jaxtyping import Array, DTypeLike
+
+from ..base import Control, Controller, State, fields_of
+from ..numerics import tied
+from ..values import at_step
+from . import rounding
+from .array import arithmetic, scalar_dtype, summed
+from .packing import packed
+from .storage import Shelf, shelf, stored_type
+from .tree import Leaves, concrete
+
+if TYPE_CHECKING:
+    from .optimizer import Optimizer
+
+AGAIN = "make the state with this optimizer's init(params), or carry it over with adaptx.convert."
+
+
+@dataclass(frozen=True)
+class Treatment:
+    """What an optimizer does to each of its arrays, and under which names their state lies."""
+
+    layout: Leaves
+    shelves: tuple[Shelf, ...]
+    decayed: tuple[bool, ...]
+    entries: tuple[str, ...]  # of the slots
+    sparse: tuple[str, ...]  # entries that lie at some leaves only
+    kept: str | None  # what rounding keeps
+
+
+def treatment(opt: "Optimizer", leaves: Leaves) -> Treatment:
+    """How the leaves are laid out, stored and decayed.
+
+    Raises:
+        ValueError: for an array that the rule does not take, and for settings that do not fit the leaves.
+    """
+    options, rule = opt.options, opt.rule
+    for i, p in enumerate(leaves.arrays):
+        takes = rule.refuses(np.shape(p))
+        if takes is not None:
+            raise ValueError(
+                f"{rule.name} takes {takes}, but parameter '{leaves.paths[i]}' has shape {np.shape(p)}; give that leaf "
+                "another optimizer with adaptx.route."
+            )
+    least, setting = options.least_narrow, options.storage
+    excluded, decayed = options.excluded(leaves), options.decayed(leaves)
+    shelves = [shelf(setting, rule, _abstract(p), e, least) for p, e in zip(leaves.arrays, excluded, strict=True)]
+    layout = leaves
+    if options.layout == "packed":
+        layout = packed(leaves, rule, opt.controller, list(zip(excluded, decayed, strict=True)))
+    some = shelves[0] if shelves else shelf(setting, rule, None, True, least)
+    kept = rounding.KEPT.get(opt.rounding)
+    return Treatment(layout, tuple(layout.pick(shelves)), tuple(layout.pick(decayed)), some.entries, some.sparse, kept)
+
+
+def _abstract(p: Any) -> jax.ShapeDtypeStruct:
+    dtype = p.dtype if hasattr(p, "dtype") else jnp.result_type(p)
+    return jax.ShapeDtypeStruct(np.shape(p), jnp.promote_types(jnp.float32, jax.dtypes.canonicalize_dtype(dtype)))
+
+
+def fresh_state(opt: "Optimizer", leaves: Leaves) -> State:
+    """The state before the first step."""
+    how = treatment(opt, leaves)
+    arrays = how.layout.gather([concrete(x) for x in leaves.arrays])
+    step = jnp.zeros((), jnp.int32)
+    return State(
+        step=step,
+        born=jnp.array(step),
+        slots=fresh_slots(opt, how, arrays),
+        kept=fresh_kept(opt, how, arrays),
+        control=_fresh_control(opt.controller, how, arrays),
+        metrics={name: jnp.zeros((), jnp.float32) for name in opt.metric_names},
+        made_by=opt.made_by,
+    )
+
+
+def fresh_slots(opt: "Optimizer", how: Treatment, arrays: list[Array]) -> dict[str, ArrayTree]:
+    """The slots as they are before they saw a gradient."""
+    rule = at_step(opt.rule, jnp.zeros((), jnp.int32))
+    rows = []
+    for where, p in zip(how.shelves, arrays, strict=True):
+        fine = p.astype(arithmetic(p))
+        rows.append(where.init(lambda name, p=fine: rule.initial(name, p), fine, fine.dtype))
+    slots = {name: how.layout.shelve([row[name] for row in rows]) for name in how.entries}
+    # without leaves this is optax looking for what is like the parameters: not what lies at some leaves only
+    return slots if arrays else slots | {name: jnp.zeros(()) for name in how.sparse}
+
+
+def fresh_kept(opt: "Optimizer", how: Treatment, arrays: list[Array]) -> dict[str, ArrayTree]:
+    """What rounding keeps of parameters that were never moved."""
+    if how.kept is None:
+        return {}
+    if not arrays and opt.options.rounding != opt.rounding:
+        return {how.kept: jnp.zeros(())}  # as above: a master the controller asks for lies at narrow leaves only
+    narrow = [rounding.is_narrow(p.dtype) for p in arrays]
+    fresh = [rounding.fresh_kept(opt.rounding, p) if n else None for n, p in zip(narrow, arrays, strict=True)]
+    return {how.kept: how.layout.shelve(fresh)}
+
+
+def _fresh_control(controller: Controller, how: Treatment, arrays: list[Array]) -> Control:
+    names, scalars = fields_of(controller.Marks), fields_of(controller.Scalars)
+    if not names and not scalars:
+        return Control({}, {})
+    controller, dtype = at_step(controller, jnp.zeros((), jnp.int32)), scalar_dtype(arrays)
+    fine = [p.astype(arithmetic(p)) for p in arrays]
+    shape = (len(arrays),) if controller.scope == "leaf" else ()
+    c = jax.tree.map(lambda x: jnp.broadcast_to(jnp.asarray(x, dtype), shape + jnp.shape(x)), controller.start())
+    if fine:
+        c = controller.begin(summed(controller, [controller.inspect(x) for x in fine], dtype), c)
+    rows = [[tied(jnp.array(mark), x) for mark in controller.marks(x)] for x in fine]
+    marks = {name: how.layout.shelve([row[i] for row in rows]) for i, name in enumerate(names)}
+    return Control({name: jnp.array(x, dtype) for name, x in zip(scalars, c, strict=True)}, marks)
+
+
+class Rows(NamedTuple):
+    """A state taken apart: what lies at each array."""
+
+    slots: list[dict[str, Array | None]]
+    kept: list[Array | None]
+    marks: list[Any]  # the controller's `Marks`
+    scalars: Any  # the controller's `Scalars`
+
+
+def rows_of(opt: "Optimizer", state: State, how: Treatment, ps: list[Array]) -> Rows:
+    """The state's rows, one per array.
+
+    Raises:
+        TypeError: if state is not an adaptx state.
+        ValueError: if it was made for another optimizer or other parameters.
+    """
+    refuse_foreign(opt, state, how)
+    layout, controller = how.layout, opt.controller
+    if not ps:
+        return Rows([], [], [], controller.Scalars(**state.control.scalars))
+    columns = {name: column(f"slot '{name}'", state.slots[name], layout) for name in how.entries}
+    slots = [{name: columns[name][i] for name in how.entries} for i in range(len(ps))]
+    _refuse_other_types(opt, how, slots, ps)
+    kept = column(f"'{how.kept}'", state.kept[how.kept], layout) if how.kept else [None] * len(ps)
+    marks = [column(f"mark '{name}'", state.control.marks[name], layout) for name in fields_of(controller.Marks)]
+    rows = [controller.Marks(*(mark[i] for mark in marks)) for i in range(len(ps))]
+    return Rows(slots, kept, rows, controller.Scalars(**state.control.scalars))
+
+
+def refuse_what_is_no_state(state: object) -> None:
+    """Raise TypeError for anything but an adaptx state."""
+    if not isinstance(state, State):
+        raise TypeError(
+            f"state must be the State that opt.init(params) returned, got {type(state).__name__}; pass the state this "
+            "optimizer gave last."
+        )
+
+
+def refuse_foreign(opt: "Optimizer", state: State, how: Treatment) -> None:
+    """Raise ValueError for a state of another rule, controller, storage or rounding."""
+    if set(state.made_by) != set(opt.made_by):
+        came, mine = (" with ".join(x) or "nothing" for x in (state.made_by, opt.made_by))
+        raise ValueError(f"state belongs to {came}, but this optimizer is {mine}; {AGAIN}")
+    pairs = (
+        ("slots", set(state.slots), set(how.entries)),
+        ("arrays kept by rounding", set(state.kept), {how.kept} if how.kept else set()),
+        ("controller's scalars", set(state.control.scalars), set(fields_of(opt.controller.Scalars))),
+    )
+    for what, came, mine in pairs:
+        if came != mine:
+            raise ValueError(f"state has the {what} {sorted(came)}, this optimizer keeps {sorted(mine)}; {AGAIN}")
+    prefix = (len(how.layout.names),) if opt.controller.scope == "leaf" else ()
+    for name, first in zip(fields_of(opt.controller.Scalars), opt.controller.start(), strict=True):
+        shape, expected = np.shape(state.control.scalars[name]), prefix + np.shape(first)
+        if shape != expected:
+            raise ValueError(
+                f"the scalar {name!r} of the state has shape {shape}, expected {expected} for {opt.controller.name} with "
+                f"scope={opt.controller.scope!r} on {len(how.layout.names)} leaves; {AGAIN}"
+            )
+
+
+def _refuse_other_types(opt: "Optimizer", how: Treatment, slots: list[dict], ps: list[Array]) -> None:
+    """Raise ValueError where slots do not lie as this storage keeps them for these parameters."""
+    for label, row, p, where in zip(how.layout.names, slots, ps, how.shelves, strict=True):
+        expected = stored_type(where, np.shape(p), arithmetic(p))
+        for name, x in row.items():
+            came = None if x is None else (np.shape(x), np.dtype(x.dtype))
+            if came != expected[name]:
+                raise ValueError(
+                    f"slot '{name}' of parameter '{label}' is {_words(came)}, expected {_words(expected[name])} for this "
+                    f"parameter and storage {opt.options.given()['storage']!r}; {AGAIN}"
+                )
+
+
+def _words(kind: tuple | None) -> str:
+    return "nothing" if kind is None else f"{kind[1]} of shape {kind[0]}"
+
+
+def column(what: str, tree: ArrayTree, layout: Leaves) -> list[Any]:
+    """What a tree of the state has at every array; ValueError where it is not like the parameters."""
+    try:
+        return layout.column(tree)
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"{what} of the state has the tree {jax.tree.structure(tree)}, expected that of the parameters, "
+            f"{layout.treedef}; call opt.init on these parameters."
+        ) from error

@@ -1,0 +1,243 @@
+"""One optimizer step, top to bottom, on lists of arrays.
+
+    norm of all gradients, clipping factor, whether the step counts                       norms.py
+    for every leaf: gradient -> slots, direction, what the controller measures            array.py, storage.py
+    sum over the leaves, update the controller's scalars, apart from both sides
+    for every leaf: direction -> displacement -> new parameter                            array.py, rounding.py
+    metrics, step counter
+
+An optimizer is one part; a route has several, which share what is decided over the whole tree. The step is compiled as
+one function of arrays whatever the caller does (inside an outer jit it is inlined).
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import lax
+from jaxtyping import Array, DTypeLike
+
+from ..base import Clock, Controller, Nothing, Rule, Tick, fields_of
+from ..numerics import with_inverses
+from ..values import Scalar
+from .array import (
+    LeafPlan, Moved, Place, Share, arithmetic, cast, move, observe, observe_and_move, scalar_dtype, summed,
+)  # fmt: skip
+from .norms import global_norm, summed_over, varies
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What of the decisions over the whole tree is structure."""
+
+    skip_nonfinite: bool
+    telemetry: tuple[str, ...]
+    axis_name: tuple[str, ...]
+    fused: bool  # new parameters instead of updates
+
+
+class Part(NamedTuple):
+    """One optimizer's share of a step: its values, and its leaves as lists."""
+
+    rule: Rule
+    controller: Controller
+    weight_decay: Scalar | None
+    factor: Scalar | None  # on every displacement, with which the rate is shown
+    shown: dict[str, Scalar]  # hyperparameters that are schedules, at this step
+    gs: list[Array | None]
+    places: list[Place]
+    scalars: Any  # the controller's `Scalars`
+    age: Array  # int32, updates since the slots were fresh
+
+
+class Common(NamedTuple):
+    """What all parts share."""
+
+    step: Array
+    value: Array | None  # the loss
+    max_norm: Scalar | None
+    metrics: dict[str, Array]  # of the step before
+
+
+class Now(NamedTuple):
+    """What is decided over the whole tree."""
+
+    step: Array  # int32, 1-based
+    clip: Array | None  # factor on the gradients
+    good: Array | None  # whether the step counts
+
+
+class Done(NamedTuple):
+    """A part after the step."""
+
+    moved: list[Moved]
+    scalars: Any
+    metrics: dict[str, Array]
+
+
+@partial(jax.jit, static_argnames=("plans", "guard"))
+def step_arrays(
+    plans: tuple[tuple[LeafPlan, ...], ...], guard: Guard, parts: list[Part], common: Common
+) -> tuple[list[Done], Common]:
+    """One step on the trained leaves."""
+    gs = [g for part in parts for g in part.gs if g is not None]
+    wants_norm = common.max_norm is not None or guard.skip_nonfinite or "grad_norm" in guard.telemetry
+    norm = global_norm(gs, guard.axis_name) if wants_norm else jnp.zeros((), jnp.float32)
+    good = counts(norm, plans, clipped=common.max_norm is not None) if guard.skip_nonfinite else None
+    clip = None if common.max_norm is None else clip_factor(norm, common.max_norm)
+    following = jnp.asarray(optax.safe_increment(common.step))
+    now = Now(following, clip, good)
+    done = [walk(plan, guard, part, common, now) for plan, part in zip(plans, parts, strict=True)]
+    measured = measure(guard, parts, done, norm, common.metrics, good)
+    metrics = {name: jnp.asarray(x, jnp.float32) for name, x in measured.items()}
+    after = following if good is None else jnp.where(good, following, common.step)
+    return done, Common(after, None, None, metrics)
+
+
+def walk(plan: tuple[LeafPlan, ...], guard: Guard, part: Part, common: Common, now: Now) -> Done:
+    """Observe every leaf of a part, update its controller from the sums, move every leaf."""
+    controller, dtype = part.controller, scalar_dtype([place.p for place in part.places])
+    k = tick(part, common, dtype)
+    shares = {kind: share(part, k, kind, now) for kind in dict.fromkeys(leaf.dtype for leaf in plan)}
+    rows = list(zip(plan, part.gs, part.places, strict=True))
+    before = scalars_by_leaf(part, part.scalars, plan)
+    seen: list[Any] = [None] * len(rows)
+    sums: list[Any] = []
+    if controller.measured:
+        sums = [controller.Sums(*[jnp.zeros((), dtype) for _ in fields_of(controller.Sums)]) for _ in rows]
+        for i, (leaf, g, place) in enumerate(rows):
+            if g is not None:
+                seen[i], sums[i] = observe(leaf, shares[leaf.dtype], place, g, before[i])
+    scalars, k = update(part, over_devices(sums, part, guard), k, now, dtype)
+    after = scalars_by_leaf(part, scalars, plan)
+    shares = {kind: old._replace(tick=cast(k, kind)) for kind, old in shares.items()}
+    moved = []
+    for i, (leaf, g, place) in enumerate(rows):
+        if g is None:
+            moved.append(untouched(leaf, place))
+        elif controller.measured:
+            moved.append(move(leaf, shares[leaf.dtype], place, seen[i], before[i], after[i]))
+        else:
+            moved.append(observe_and_move(leaf, shares[leaf.dtype], place, g, before[i], after[i]))
+    shown = {**part.shown, **report(part, scalars, cast(controller, dtype), k)}
+    return Done(moved, scalars, {name: jnp.asarray(x, jnp.float32) for name, x in shown.items()})
+
+
+def share(part: Part, k: Tick, dtype: DTypeLike, now: Now) -> Share:
+    """What the leaves of a dtype have in common."""
+    rule, controller = part.rule, part.controller
+    ahead = {} if removes_bias(controller, rule) else rule.debiased()
+    return Share(
+        with_inverses(rule, ahead, k.t, dtype),
+        with_inverses(controller, controller.debiased(), k.t, dtype),
+        cast(k, dtype),
+        cast(part.weight_decay, dtype),
+        cast(now.clip, dtype),
+        now.step,
+        now.good,
+    )
+
+
+def removes_bias(controller: Controller, rule: Rule) -> bool:
+    """Whether the rule's correction of bias is in the controller's rate."""
+    return controller.corrects and rule.degree == 0
+
+
+def tick(part: Part, common: Common, dtype: DTypeLike) -> Tick:
+    """The controller's view of this step, before its sums are known."""
+    controller, rule = part.controller, part.rule
+    t = lax.convert_element_type(part.age + 1, dtype)
+    correction: Scalar = 1.0
+    if removes_bias(controller, rule):
+        correction = cast(rule, dtype).correction(Clock(t, 1.0))
+    value = cast(common.value, dtype) if "value" in controller.requires else None
+    return Tick(common.step, t, value, jnp.asarray(correction, dtype), None, rule.degree)
+
+
+def scalars_by_leaf(part: Part, c: Any, plan: tuple[LeafPlan, ...]) -> list[Any]:
+    """The scalars as every leaf sees them: all, or its entry of each with scope="leaf", in its dtype."""
+    kinds = {leaf.dtype: cast(c, leaf.dtype) for leaf in plan}
+    if part.controller.scope != "leaf":
+        return [kinds[leaf.dtype] for leaf in plan]
+    return [jax.tree.map(lambda x, i=i: x[i], kinds[leaf.dtype]) for i, leaf in enumerate(plan)]
+
+
+def over_devices(rows: list[Any], part: Part, guard: Guard) -> list[Any]:
+    """The sums of every leaf, those of leaves that devices hold parts of added over them."""
+    if not guard.axis_name:
+        return rows
+    added = partial(summed_over, guard.axis_name)
+    pairs = zip(rows, part.places, strict=True)
+    return [jax.tree.map(added, row) if varies(place.p, guard.axis_name) else row for row, place in pairs]
+
+
+def update(part: Part, rows: list[Any], k: Tick, now: Now, dtype: DTypeLike) -> tuple[Any, Tick]:
+    """(the controller's scalars after this step, the tick with `finite` set) from every leaf's sums.
+
+    Inside a conditional that is always taken, which the compiler does not know: it would repeat all sums in the loop of
+    every leaf. A step that is not finite, or does not count, leaves the scalars as they were.
+    """
+    controller, c = part.controller, part.scalars
+    idle = all(g is None for g in part.gs)
+    if idle or not (controller.measured or jax.tree.leaves(c)):
+        return c, k
+    controller = with_inverses(controller, controller.debiased(), k.t, dtype)
+
+    def updated() -> tuple[Any, Array]:
+        sums = summed(controller, rows, dtype) if controller.measured else Nothing()
+        seen = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((sums, k.value))]
+        finite = jnp.all(jnp.stack(seen)) if seen else jnp.ones((), bool)
+        new = controller.update(sums, c, replace(k, finite=finite))
+        counted = finite if now.good is None else finite & now.good
+        return jax.tree.map(lambda a, b: jnp.where(counted, a, b).astype(b.dtype), new, c), finite
+
+    scalars, finite = lax.cond(now.step > 0, updated, lambda: (c, jnp.zeros((), bool)))
+    return scalars, replace(k, finite=finite)
+
+
+def report(part: Part, c: Any, controller: Controller, k: Tick) -> dict[str, Scalar]:
+    """What the controller shows of this step, its numbers and scalars c being of one dtype."""
+    rate = controller.rate(c, k) if part.factor is None else controller.rate(c, k) * part.factor
+    shown = {"learning_rate": rate, **controller.report(c, k)}
+    return {name: jnp.mean(shown[name]) if jnp.size(shown[name]) else 0.0 for name in controller.metric_names}
+
+
+def untouched(plan: LeafPlan, place: Place) -> Moved:
+    """A leaf without a gradient."""
+    return Moved(place.p if plan.fused else jnp.zeros_like(place.p), place.kept, place.slots, place.marks)
+
+
+def counts(norm: Array, plans: tuple[tuple[LeafPlan, ...], ...], clipped: bool) -> Array:
+    """Whether a step counts: its gradients are finite, and so are their squares unless they are clipped."""
+    narrow = any(leaf.dtype != jnp.float64 for plan in plans for leaf in plan)
+    largest = jnp.finfo(jnp.float32 if narrow else jnp.float64).max
+    return jnp.isfinite(norm) if clipped else norm < float(largest) ** 0.5
+
+
+def clip_factor(norm: Array, max_norm: Scalar) -> Array:
+    """min(1, max_norm / norm), 1 for a zero norm."""
+    most = jnp.asarray(max_norm, norm.dtype)
+    return jnp.where(norm > most, most / jnp.where(norm > most, norm, 1), 1)
+
+
+def measure(
+    guard: Guard, parts: list[Part], done: list[Done], norm: Array, before: dict[str, Array], good: Array | None
+) -> dict[str, Array]:
+    """The metrics of the whole tree."""
+    now: dict[str, Array] = {}
+    ps = [place.p for part in parts for place in part.places]
+    outs = [moved.out for part in done for moved in part.moved]
+    if "grad_norm" in before:
+        now["grad_norm"] = norm
+    if "update_norm" in guard.telemetry:
+        moves = [o.astype(arithmetic(p)) - p for o, p in zip(outs, ps, strict=True)] if guard.fused else outs
+        now["update_norm"] = global_norm(moves, guard.axis_name)
+    if "param_norm" in guard.telemetry:
+        now["param_norm"] = global_norm(outs if guard.fused else ps, guard.axis_name)
+    if good is not None:
+        now["skipped"] = before["skipped"] + jnp.where(good, 0.0, 1.0)
+        now["skipped_in_a_row"] = jnp.where(good, 0.0, before["skipped_in_a_row"] + 1.0)
+    return now

@@ -1,0 +1,81 @@
+"""An optax transformation that is a value: equal by content, hashable, printable, and a pytree of its numbers."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import optax
+from jaxtyping import PyTree
+
+from ..values import Scalar, same_value, value_hash
+from .cost import LeafCost, table
+from .tree import Leaves, take_apart
+
+
+class Transformation(optax.GradientTransformationExtraArgs):
+    """Base of adaptx's transformations: optax's pair of functions, as methods of a frozen dataclass.
+
+    optax defines its pair as a NamedTuple; here the tuple is empty and indexing, iteration and length are answered by
+    the methods, so that `init_fn, update_fn = opt` and every optax combinator work.
+    """
+
+    def __new__(cls, *args: object, **kwargs: object):
+        """An empty tuple; the dataclass fills in the fields."""
+        del args, kwargs
+        return tuple.__new__(cls, ())
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """Names of the extra arguments that update and step must be given."""
+        return frozenset()
+
+    def step(self, grads: PyTree, state: Any, params: PyTree, **extra: Any) -> tuple[PyTree, Any]:
+        """(new parameters, new state)."""
+        updates, state = self.update(grads, state, params, **extra)
+        return optax.apply_updates(params, updates), state
+
+    def scaled(self, factor: Scalar) -> "Transformation":
+        """The same with every displacement multiplied by a factor."""
+        raise TypeError(f"{type(self).__name__} cannot scale its displacements by {factor}; wrap an adaptx optimizer.")
+
+    def reset(self, state: Any, params: PyTree) -> Any:
+        """The state with everything learned from gradients as `init` makes it, and all else as it is."""
+        del state
+        return self.init(params)
+
+    def costs(self, leaves: Leaves) -> list[LeafCost]:
+        """What every trained leaf costs, in the order of the tree."""
+        raise TypeError(f"{type(self).__name__} does not know what it costs for {len(leaves.trained)} leaves.")
+
+    def scalar_bytes(self, leaves: Leaves) -> int:
+        """Bytes of the state that no leaf has."""
+        raise TypeError(f"{type(self).__name__} does not know what it costs for {len(leaves.trained)} leaves.")
+
+    def state_bytes(self, params: PyTree) -> int:
+        """Bytes of the state that init(params) makes; params may be ShapeDtypeStructs, and nothing is allocated."""
+        leaves = take_apart(params)
+        return sum(sum(row.state.values()) for row in self.costs(leaves)) + self.scalar_bytes(leaves)
+
+    def describe(self, params: PyTree) -> str:
+        """A table of the trained leaves: path, shape, group, decay, factor on the rate, storage and bytes of the state."""
+        return table(self.costs(take_apart(params)))
+
+    def __iter__(self) -> Iterator[Callable[..., Any]]:
+        return iter((self.init, self.update))
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: Any) -> Any:
+        return (self.init, self.update)[index]
+
+    def __eq__(self, other: object) -> bool:
+        return same_value(self, other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return value_hash(self)
+
+    def __getnewargs__(self) -> tuple[()]:
+        return ()

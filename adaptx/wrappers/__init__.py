@@ -1,0 +1,77 @@
+"""Wrappers around any optimizer: better iterates, which `adaptx.eval_params` reads, and a shield."""
+
+from typing import Any
+
+from ..values import Scalar, decay as to_decay, number, whole
+from .averaging import Averaged, Lookahead
+from .foreign import transformation
+from .reading import eval_params as eval_params
+from .schedule_free import ScheduleFree
+from .shield import Shield
+
+
+def schedule_free(
+    opt: Any, b: Scalar = 0.9, r: Scalar = 0.0, power: Scalar = 2.0, learning_rate: Scalar | None = None
+) -> ScheduleFree:
+    """Schedule-free learning around an optimizer: see `ScheduleFree` for the equations.
+
+    The authors' AdamW is `schedule_free(adam(lr, b1=0.0, weight_decay=…))`; a warm-up is a learning rate of
+    lr·min(1, (step + 1)/W).
+
+    Args:
+        opt: an optimizer without momentum of its own.
+        b: blend of iterate and average, in (0, 1).
+        r: weight of later steps, tʳ, ≥ 0.
+        power: weight of the learning rate, ≥ 0.
+        learning_rate: > 0, the one of an optax transformation, which does not tell it; None for an adaptx optimizer.
+    """
+    b = number("b", b, 0.0, 1.0, open_low=True, open_high=True)
+    rate = None if learning_rate is None else number("learning_rate", learning_rate, 0.0)
+    inner = transformation("schedule_free", opt)
+    return ScheduleFree(inner, b, number("r", r, 0.0), number("power", power, 0.0), rate)
+
+
+def lookahead(opt: Any, k: int = 5, alpha: Scalar = 0.5) -> Lookahead:
+    """Lookahead around an optimizer: every k steps the slow weights move by α toward the fast ones, which follow.
+
+    Args:
+        opt: an adaptx optimizer, or any optax transformation.
+        k: steps between synchronizations, ≥ 1.
+        alpha: in (0, 1].
+    """
+    alpha = number("alpha", alpha, 0.0, 1.0, open_low=True)
+    return Lookahead(transformation("lookahead", opt), alpha, whole("k", k, 1))
+
+
+def averaged(opt: Any, decay: Scalar | None = 0.999, power: Scalar | None = None) -> Averaged:
+    """An average of the parameters, to evaluate with `adaptx.eval_params`; training itself is unchanged.
+
+    Args:
+        opt: an adaptx optimizer, or any optax transformation.
+        decay: of the exponential average, in [0, 1).
+        power: γ ≥ 0 of a polynomial average in place of the exponential one (pass decay=None); 8 for DoG.
+    """
+    if (decay is None) == (power is None):
+        raise ValueError(
+            f"averaged needs either decay or power, got decay={decay!r}, power={power!r}; set one to None."
+        )
+    mean = None if decay is None else to_decay("decay", decay)
+    return Averaged(transformation("averaged", opt), mean, None if power is None else number("power", power, 0.0))
+
+
+def shield(opt: Any, factor: Scalar = 0.2, tolerance: Scalar = 4.0, block: int = 10) -> Shield:
+    """A shield around an optimizer: back to the last good parameters where training blows up: see `Shield`.
+
+    Needs the loss, `value=`. Through `update` too nothing is handed out that would make a finite parameter non-finite.
+
+    Args:
+        opt: an adaptx optimizer, or any optax transformation.
+        factor: on the rate at every trip, in (0, 1).
+        tolerance: > 0, standard deviations of the loss over the last good block.
+        block: steps, ≥ 1.
+    """
+    inner = transformation("shield", opt)
+    if isinstance(inner, Shield):
+        raise TypeError("shield takes an optimizer, got one that has a shield already; one is enough.")
+    factor = number("factor", factor, 0.0, 1.0, open_low=True, open_high=True)
+    return Shield(inner, factor, number("tolerance", tolerance, 0.0, open_low=True), whole("block", block, 1))

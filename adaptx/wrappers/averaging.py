@@ -1,0 +1,88 @@
+"""Averages of the iterates: an average to evaluate at, and slow weights that lead the fast ones."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jaxtyping import Array, PyTree
+
+from ..engine.transformation import Transformation
+from ..engine.tree import as_arrays, take_apart
+from ..numerics import one_minus_power
+from ..values import Decay, Scalar, static, value_class
+from .wrapper import Iterates, Row, Wrapper
+
+
+@value_class
+class Averaged(Wrapper):
+    """An average of the parameters over the steps, to evaluate at.
+
+        a ← a + w (p − a)                                              a = p before the first step
+        decay       w = (1 − b) / (1 − bᵗ)                             exponential, its bias corrected
+        power γ     w = (1 + γ) / (t + γ)                              polynomial: the later steps count more
+
+    Polyak & Juditsky, 1992, doi:10.1137/0330046; polynomial: Shamir & Zhang, 2013, arXiv:1212.1824.
+    """
+
+    inner: Transformation
+    decay: Decay | None = None
+    power: Scalar | None = None
+
+    @property
+    def kind(self) -> str:
+        """What its state belongs to."""
+        return "averaged" if self.decay is not None else "averaged_polynomial"
+
+    def fresh(self, p: Array, narrow: bool) -> dict[str, Array | None]:
+        """The average."""
+        return {"average": p}
+
+    def follow(self, row: Row, p: Array, new: Array, c: Row) -> tuple[Row, Array]:
+        """The average takes in the new parameters; training itself is unchanged."""
+        if self.decay is not None:
+            b = Decay(jnp.asarray(self.decay.complement, p.dtype))
+            weight = b.complement / one_minus_power(b, c["t"])
+        else:
+            weight = (1 + self.power) / (c["t"] + self.power)
+        return {"average": row["average"] + weight * (new - row["average"])}, new
+
+    def update(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, grads: PyTree, state: Iterates, params: PyTree | None = None, **extra: Any
+    ) -> tuple[PyTree, Iterates]:
+        """optax's contract: the updates of the optimizer inside, as they are."""
+        if params is None:
+            return super().update(grads, state, params, **extra)
+        leaves = take_apart(params)
+        rows, ps = self.rows(state, leaves), as_arrays(leaves.arrays)
+        updates, inner = self.inner.update(grads, state.inner, params, **extra)
+        moves = zip(ps, as_arrays(leaves.column(updates)), strict=True)
+        _, after = self.followed(state, inner, rows, (leaves, [(p + u).astype(p.dtype) for p, u in moves]))
+        return updates, after
+
+
+@value_class
+class Lookahead(Wrapper):
+    """Slow weights that step toward the fast ones.
+
+        every k steps:  s ← s + α (p − s),  p ← s                        evaluated at s
+
+    Zhang, Lucas, Hinton & Ba, "Lookahead optimizer: k steps forward, 1 step back", 2019, arXiv:1907.08610, Algorithm 1.
+    The inner optimizer's slots are kept across the synchronization.
+    """
+
+    inner: Transformation
+    alpha: Scalar = 0.5
+    k: int = static(default=5)
+
+    def fresh(self, p: Array, narrow: bool) -> dict[str, Array | None]:
+        """The slow weights."""
+        return {"slow": p}
+
+    def advance(self, c: Row) -> Row:
+        """Steps since the last synchronization."""
+        return {**c, "t": c["t"] % self.k}
+
+    def follow(self, row: Row, p: Array, new: Array, c: Row) -> tuple[Row, Array]:
+        """Slow weights move, and the fast ones with them, at every k-th step."""
+        now = c["t"] == 0
+        slow = jnp.where(now, row["slow"] + self.alpha * (new - row["slow"]), row["slow"])
+        return {"slow": slow}, jnp.where(now, slow, new)

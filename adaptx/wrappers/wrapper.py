@@ -1,0 +1,217 @@
+"""Wrappers around any optimizer, with one protocol: what lies beside the parameters, and what is done after a step.
+
+The parameters the caller holds are those to take gradients at; `eval_params(opt, state, params)` gives those to
+evaluate or save. Iterates are kept in f32 (f64 beside f64 parameters).
+"""
+
+import dataclasses
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from chex import ArrayTree
+from jaxtyping import Array, PyTree
+
+from ..engine.array import arithmetic
+from ..engine.cost import LeafCost
+from ..engine.optimizer import no_update
+from ..engine.rounding import is_narrow
+from ..engine.state import column
+from ..engine.transformation import Transformation
+from ..engine.tree import Leaves, as_arrays, concrete, nothing, take_apart
+from ..numerics import tied
+from ..values import Scalar, at_step
+from .foreign import took_step
+
+Row = dict[str, Array]  # what lies at one leaf, by name; or the scalars
+
+
+class Iterates(NamedTuple):
+    """The state of a wrapper."""
+
+    inner: Any  # the state of the optimizer inside
+    iterates: dict[str, ArrayTree]  # name -> tree like the parameters, None at leaves that are not trained
+    scalars: dict[str, Array]
+    metrics: dict[str, Array]  # name -> f32 scalar
+    made_by: dict[str, None]  # the wrapper it belongs to, as a name alone
+
+
+class Wrapper(Transformation):
+    """Base of the wrappers: what they share is how state is made and how a step enters the optimizer inside.
+
+    A wrapper says what lies at a leaf (`fresh`), its scalars (`start`, `advance`), and what is done to every leaf after
+    the step of the optimizer inside (`follow`). A step that the optimizer inside skipped changes nothing here either.
+    """
+
+    inner: Transformation
+    shows: ClassVar[tuple[str, ...]] = ()  # scalars that are metrics
+
+    @property
+    def kind(self) -> str:
+        """What its state belongs to; another name where the same iterates mean something else."""
+        return type(self).__name__.lower()
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """Names of the extra arguments that update and step must be given."""
+        return self.inner.requires
+
+    def fresh(self, p: Array, narrow: bool) -> dict[str, Array | None]:
+        """What lies at a leaf at the start; p is a copy, in f32 where the parameter is narrow."""
+        raise TypeError(f"{type(self).__name__} does not say what lies at a leaf.")
+
+    def start(self) -> dict[str, float]:
+        """The scalars at the start, besides the number of steps `t`."""
+        return {}
+
+    def advance(self, c: Row) -> Row:
+        """The scalars after a step, which c["t"] counts already."""
+        return c
+
+    def follow(self, row: Row, p: Array, new: Array, c: Row) -> tuple[Row, Array]:
+        """(what lies at a leaf, the parameter the caller is to hold) after the step from p to new; c the scalars."""
+        del p, c
+        return row, new
+
+    def init(self, params: PyTree) -> Iterates:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Fresh state for params; shares no buffer with them."""
+        return self.around(self.inner.init(params), params)
+
+    def around(self, inner: Any, params: PyTree) -> Iterates:
+        """A fresh state around the state of the optimizer inside."""
+        leaves, rows = take_apart(params), []
+        for p in map(concrete, leaves.arrays):
+            fresh = self.fresh(copied(p), is_narrow(p.dtype))
+            rows.append({name: None if x is None else tied(x, p) for name, x in fresh.items()})
+        scalars = {name: jnp.asarray(x, jnp.float32) for name, x in self.start().items()}
+        state = self.after(inner, rows, {"t": jnp.zeros((), jnp.int32), **scalars}, leaves)
+        if rows:
+            return jax.tree.map(jnp.array, state._replace(inner=None))._replace(inner=inner)
+        # without leaves this is optax looking for what is like the parameters: not what lies at some leaves only
+        sparse = [name for name, x in self.fresh(jnp.zeros(()), False).items() if x is None]
+        return state._replace(iterates=state.iterates | {name: jnp.zeros(()) for name in sparse})
+
+    def step(self, grads: PyTree, state: Iterates, params: PyTree, **extra: Any) -> tuple[PyTree, Iterates]:
+        """(new parameters, new state)."""
+        leaves = take_apart(params)
+        rows = self.rows(state, leaves)
+        new, inner = self.inner.step(grads, state.inner, params, **extra)
+        return self.followed(state, inner, rows, (leaves, arrays_of(new)))
+
+    def followed(
+        self, state: Iterates, inner: Any, rows: list[Row], moved: tuple[Leaves, list[Array]]
+    ) -> tuple[PyTree, Iterates]:
+        """(parameters, state) after the optimizer inside went from leaves to arrays."""
+        leaves, news = moved
+        counted = took_step(state.inner, inner)
+        rows, outs, scalars = _follow(
+            self.numbers(state), rows, as_arrays(leaves.arrays), as_arrays(news), state.scalars, counted
+        )
+        return leaves.join(outs, lambda leaf: leaf), self.after(inner, rows, scalars, leaves)
+
+    def after(self, inner: Any, rows: list[Row], scalars: Row, leaves: Leaves) -> Iterates:
+        """The state from its parts."""
+        names = self.fresh(jnp.zeros(()), False)
+        iterates = {name: leaves.join([row[name] for row in rows], nothing) for name in names}
+        return Iterates(inner, iterates, scalars, {name: scalars[name] for name in self.shows}, {self.kind: None})
+
+    def update(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, grads: PyTree, state: Iterates, params: PyTree | None = None, **extra: Any
+    ) -> tuple[PyTree, Iterates]:
+        """optax's contract: (updates in the parameter's dtype, new state); add the updates to the parameters."""
+        if params is None:
+            raise ValueError(
+                f"{self.kind} moves parameters: expected update(grads, state, params), got no params; pass them."
+            )
+        moved, after = self.step(grads, state, params, **extra)
+        leaves, pairs = take_apart(params), zip(as_arrays(arrays_of(moved)), as_arrays(arrays_of(params)), strict=True)
+        return leaves.join([difference(new, old) for new, old in pairs], no_update), after
+
+    def rows(self, state: Iterates, leaves: Leaves) -> list[Row]:
+        """What lies at every trained leaf.
+
+        Raises:
+            TypeError: where state is none of a wrapper.
+            ValueError: where it belongs to another wrapper, or to other parameters.
+        """
+        if not isinstance(state, Iterates):
+            raise TypeError(
+                f"state must be what {self.kind}(…).init(params) returned, got {type(state).__name__}; pass the state "
+                "this optimizer gave last."
+            )
+        if set(state.made_by) != {self.kind}:
+            raise ValueError(
+                f"state belongs to {', '.join(state.made_by)}, but this wrapper is {self.kind}; make the state with its "
+                "init(params)."
+            )
+        columns = {name: column(f"'{name}'", tree, leaves) for name, tree in state.iterates.items()}
+        return [{name: x[i] for name, x in columns.items()} for i in range(len(leaves.trained))]
+
+    def numbers(self, state: Iterates) -> "Wrapper":
+        """The wrapper's own numbers at this step, without the optimizer inside."""
+        alone: Any = dataclasses.replace(self, inner=None)  # pyright: ignore[reportArgumentType]
+        return at_step(alone, state.scalars["t"])
+
+    def scaled(self, factor: Scalar) -> "Wrapper":
+        """The same with every displacement of the optimizer inside multiplied by a factor."""
+        return dataclasses.replace(self, inner=self.inner.scaled(factor))  # pyright: ignore[reportArgumentType]
+
+    def reset(self, state: Iterates, params: PyTree) -> Iterates:
+        """The state with everything learned from gradients as `init` makes it, and all else as it is."""
+        return self.around(self.inner.reset(state.inner, params), params)
+
+    def costs(self, leaves: Leaves) -> list[LeafCost]:
+        """What every trained leaf costs, iterates included."""
+        kinds: dict[Any, dict[str, Any]] = {}
+        for p in leaves.arrays:
+            shape = jax.ShapeDtypeStruct(np.shape(p), arithmetic(p))
+            if (np.shape(p), p.dtype) not in kinds:
+                kinds[np.shape(p), p.dtype] = jax.eval_shape(partial(self.fresh, narrow=is_narrow(p.dtype)), shape)
+        rows = zip(self.inner.costs(leaves), leaves.arrays, strict=True)
+        return [dataclasses.replace(row, arrays={**row.arrays, **kinds[np.shape(p), p.dtype]}) for row, p in rows]
+
+    def scalar_bytes(self, leaves: Leaves) -> int:
+        """Bytes of the state that no leaf has."""
+        return self.inner.scalar_bytes(leaves) + 4 * (1 + len(self.start()) + len(self.shows))
+
+
+@jax.jit
+def _follow(
+    wrapper: Wrapper, rows: list[Row], olds: list[Array], news: list[Array], before: Row, counted: Array | None
+) -> tuple[list[Row], list[Array], Row]:
+    """Every leaf after a step, or as it was where the step did not count."""
+    scalars = wrapper.advance({**before, "t": before["t"] + 1})
+
+    def one(row: Row, old: Array, new: Array) -> tuple[Row, Array]:
+        dtype = arithmetic(old)
+        c = {name: x.astype(dtype) for name, x in scalars.items()}
+        row_after, out = wrapper.follow(row, old.astype(dtype), new.astype(dtype), c)
+        return chosen(counted, row_after, row), chosen(counted, out.astype(old.dtype), old)
+
+    pairs = [one(*x) for x in zip(rows, olds, news, strict=True)]
+    scalars = {name: x.astype(before[name].dtype) for name, x in scalars.items()}
+    return [row for row, _ in pairs], [out for _, out in pairs], chosen(counted, scalars, before)
+
+
+def chosen(counted: Array | None, new: Any, old: Any) -> Any:
+    """What is new where a step counted, else what was."""
+    return new if counted is None else jax.tree.map(partial(jnp.where, counted), new, old)
+
+
+def difference(new: Array, old: Array) -> Array:
+    """new − old in the dtype of old, never so large that adding it would overflow."""
+    dtype = arithmetic(old)
+    most = jnp.finfo(old.dtype).max.astype(dtype)
+    return jnp.clip(new.astype(dtype) - old.astype(dtype), -most, most).astype(old.dtype)
+
+
+def arrays_of(params: PyTree) -> list[Any]:
+    """The trained leaves of a tree."""
+    return take_apart(params, any_trained=False).arrays
+
+
+def copied(p: Array) -> Array:
+    """An array in the arithmetic dtype that is not p's buffer."""
+    return jnp.array(p, arithmetic(p), copy=True)
