@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 from chex import ArrayTree
 from jaxtyping import Array
 
+from .numerics import scaled
 from .values import Scalar, Times, number, static, value_class
 
 
@@ -286,7 +287,7 @@ class Controller(ABC):
 
     def move(self, leaf: Leaf, c: Any, k: Tick) -> tuple[Array, Any]:
         """(displacement u of p ← p + u, marks to keep)."""
-        return -self.rate(c, k) * leaf.d, leaf.marks  # pyright: ignore[reportOptionalOperand]
+        return scaled(-self.rate(c, k), leaf.d), leaf.marks
 
     def base_rate(self, k: Tick) -> Scalar:
         """The open-loop factor at this step."""

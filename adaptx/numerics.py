@@ -1,6 +1,12 @@
-"""The verbs: arithmetic on one array that every rule shares, written for accuracy at the ends of the range."""
+"""The verbs: arithmetic on one array that every rule shares, written for accuracy at the ends of the range.
 
+In `lax` where they run on every array: an operator of `jax.numpy` takes four times as long to trace for a new shape.
+"""
+
+import dataclasses
 import math
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import jax
@@ -8,32 +14,38 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from .values import Decay, Scalar
+from .values import Decay, Parts, Scalar
 
 # Taylor coefficients 1/k! of (eˣ − 1)/x, highest first: below |x| = 0.7 the remainder is under half an f32 ulp.
 _EXPM1 = tuple(1.0 / math.factorial(k) for k in range(11, 0, -1))
 
 
 def ema(old, new, decay: Decay):
-    """b·old + (1 − b)·new, to an ulp of the larger term; b·old is formed from the accurate complement c = 1 − b.
-
-    b is 1 − c rounded, plus what the rounding left out: with b alone the average of a constant would drift.
-    """
-    b = 1 - decay.complement
-    return (b * old + (1 - b - decay.complement) * old) + decay.complement * new
+    """b·old + (1 − b)·new, to an ulp of the larger term."""
+    return lax.add(_kept(old, decay), scaled(decay.complement, new))
 
 
 def ema_of_squares(old, x, decay: Decay):
     """b·old + (1 − b)·x², in range where x² is not, and never inf for a finite x: that would stay for ever."""
-    scaled = jnp.sqrt(decay.complement) * x
-    b = 1 - decay.complement
-    return capped((b * old + (1 - b - decay.complement) * old) + scaled * scaled)
+    part = scaled(parts_of(decay).root, x)
+    return capped(lax.add(_kept(old, decay), lax.mul(part, part)))
+
+
+def _kept(old, decay: Decay):
+    """b·old with b = 1 − c rounded, plus what the rounding left out: with b alone a constant's average would drift."""
+    parts = parts_of(decay)
+    return lax.add(scaled(parts.rate, old), scaled(parts.rest, old))
+
+
+def parts_of(decay: Decay) -> Parts:
+    """What averages need of a decay rate, as the engine formed it once for all arrays, or formed here."""
+    return _parts(decay, ()) if decay.parts is None else decay.parts
 
 
 def capped(x):
     """x with the largest finite number in place of inf; NaN stays. (With a minimum XLA copies a slot on the CPU.)"""
-    most = jnp.finfo(x.dtype).max
-    return jnp.where(x > most, most, x)
+    most = lax.full_like(x, jnp.finfo(x.dtype).max)
+    return lax.select(lax.gt(x, most), most, x)
 
 
 def one_minus_power(decay: Decay, t):
@@ -42,20 +54,24 @@ def one_minus_power(decay: Decay, t):
     x = t·log1p(−c); then −expm1(x), by its series for x > −0.7 (XLA's own f32 expm1 errs by 3.3e-7 there on jax 0.10)
     and as 1 − eˣ below, where nothing cancels.
     """
-    return _one_minus_power(decay.complement, t)
+    return _one_minus_power(jnp.asarray(decay.complement), jnp.asarray(t))
 
 
-@jax.jit  # traced once for every dtype, and one function of the program wherever it is called
-def _one_minus_power(complement, t):
-    none = jnp.asarray(complement) >= 1  # b = 0: log b = -inf, whose slope is infinite too
-    x = jnp.where(none, -jnp.inf, t * jnp.log1p(-jnp.where(none, 0.5, complement)))
-    if x.dtype == jnp.float64:
-        return -jnp.expm1(x)
-    near = jnp.maximum(x, -0.7)  # keeps the branch not taken finite, so that derivatives are too
-    series = jnp.zeros_like(near)
-    for coefficient in _EXPM1:
-        series = series * near + coefficient
-    return jnp.where(x > -0.7, -near * series, 1.0 - jnp.exp(x))
+@jax.jit  # traced once for every shape, and one function of the program wherever it is called
+def _one_minus_power(c, t):
+    dtype = jnp.result_type(c, t, jnp.float32)
+    c, t = jnp.broadcast_arrays(c.astype(dtype), t.astype(dtype))
+    full = partial(lax.full_like, c)
+    none = lax.ge(c, full(1))  # b = 0: log b = -inf, whose slope is infinite too
+    log = lax.log1p(lax.neg(lax.select(none, full(0.5), c)))
+    x = lax.select(none, full(-jnp.inf), lax.mul(t, log))
+    if dtype == jnp.float64:
+        return lax.neg(lax.expm1(x))
+    near = lax.max(x, full(-0.7))  # keeps the branch not taken finite, so that derivatives are too
+    series = full(_EXPM1[0])
+    for coefficient in _EXPM1[1:]:
+        series = lax.add(lax.mul(series, near), full(coefficient))
+    return lax.select(lax.gt(x, full(-0.7)), lax.neg(lax.mul(near, series)), lax.sub(full(1), lax.exp(x)))
 
 
 def debias(x, decay: Decay, k: Any, ahead: int = 0):
@@ -65,60 +81,70 @@ def debias(x, decay: Decay, k: Any, ahead: int = 0):
     """
     if not k.debias:
         return x
-    known = len(decay.inverses) > ahead
-    return x * (decay.inverses[ahead] if known else 1.0 / one_minus_power(decay, k.t + ahead))
+    return scaled(_inverses(decay, k, ahead)[0], x)
 
 
-def with_inverses(value: PyTree, ahead: dict[str, int], t, dtype: Any) -> PyTree:
-    """value with numbers of `dtype`, and those decays that `ahead` names with their 1/(1 − bᵗ) up to so many steps on.
+def debias_root(x, decay: Decay, k: Any):
+    """x / √(1 − bᵗ): the root of what `debias` gives of x², in range where that is not."""
+    return scaled(_inverses(decay, k, 0)[1], x) if k.debias else x
 
-    Formed once a step instead of once an array, all in one vector; as reciprocals, because a divisor that is a scalar
-    expression would be copied into the loop of every array.
+
+def _inverses(decay: Decay, k: Any, ahead: int):
+    """1/(1 − bᵗ) and its root, as formed for all arrays, or here."""
+    parts = decay.parts
+    if parts is None or len(parts.inverses) <= ahead:
+        parts, ahead = _parts(decay, [k.t + ahead]), 0
+    return parts.inverses[ahead], parts.roots[ahead]
+
+
+def formed(value: PyTree, ahead: dict[str, int], t: Array, dtype: Any) -> PyTree:
+    """value with numbers of `dtype` and the `Parts` of its decays, formed once a step instead of once an array.
+
+    ahead: the decays of which 1/(1 − bᵗ) is wanted, and so many steps on.
     """
     value = jax.tree.map(lambda x: lax.convert_element_type(x, dtype), value)
-    wanted = [(name, n) for name, last in ahead.items() for n in range(last + 1)]
-    if not wanted:
-        return value
-    t = lax.convert_element_type(t, dtype)
-    complements = jnp.stack([getattr(value, name).complement for name, _ in wanted])
-    inverses = 1.0 / one_minus_power(Decay(complements), jnp.stack([t + n for _, n in wanted]))
-    found: dict[str, tuple[Array, ...]] = {name: () for name in ahead}
-    for i, (name, _) in enumerate(wanted):
-        found[name] += (inverses[i],)
-    changes = {name: Decay(getattr(value, name).complement, parts) for name, parts in found.items()}
-    return replaced(value, **changes)
-
-
-def replaced(value: PyTree, **fields: Scalar) -> PyTree:
-    """A frozen record with other fields, past its checks."""
-    copy = object.__new__(type(value))
-    copy.__dict__.update(value.__dict__, **fields)
+    changes = {}
+    for field in dataclasses.fields(value):
+        decay = getattr(value, field.name)
+        if isinstance(decay, Decay):
+            times = [lax.convert_element_type(t + n if n else t, dtype) for n in range(1 + ahead.get(field.name, -1))]
+            changes[field.name] = Decay(decay.complement, _parts(decay, times))
+    copy = object.__new__(type(value))  # past its checks
+    copy.__dict__.update(value.__dict__, **changes)
     return copy
 
 
-@jax.custom_jvp
+def _parts(decay: Decay, times: Sequence[Array]) -> Parts:
+    c = jnp.asarray(decay.complement)
+    one = lax.full_like(c, 1)
+    rate = lax.sub(one, c)
+    inverses = tuple(lax.div(one, one_minus_power(decay, t)) for t in times)
+    return Parts(rate, lax.sub(lax.sub(one, rate), c), lax.sqrt(c), inverses, tuple(map(lax.sqrt, inverses)))
+
+
 def root(x):
     """√x with root(0) = 0 and a derivative of 0 there, and 0 for the tiny negatives rounding leaves."""
-    return jnp.sqrt(jnp.maximum(x, 0))
+    x = jnp.asarray(x)
+    zero = lax.full_like(x, 0)
+    none = lax.le(x, zero)  # of NaN, which stays, not so
+    return lax.select(none, zero, lax.sqrt(lax.select(none, lax.full_like(x, 1), x)))
 
 
-@root.defjvp
-def _root_jvp(primals, tangents):
-    y = root(*primals)
-    return y, tangents[0] * divide(jnp.full_like(y, 0.5), y)
-
-
-@jax.custom_jvp
 def divide(x, y):
-    """x / y with x / 0 = 0: a coordinate that never had a gradient has no direction."""
-    return jnp.where(y == 0, 0.0, jnp.divide(x, y))
+    """x / y with x / 0 = 0: a coordinate that never had a gradient has no direction; its derivatives are 0 there too."""
+    x, y = jnp.asarray(x), jnp.asarray(y)
+    if x.shape != y.shape or x.dtype != y.dtype:
+        dtype = jnp.result_type(x, y)
+        x, y = jnp.broadcast_arrays(x.astype(dtype), y.astype(dtype))
+    zero = lax.full_like(y, 0)
+    none = lax.eq(y, zero)
+    return lax.select(none, zero, lax.div(x, lax.select(none, lax.full_like(y, 1), y)))
 
 
-@divide.defjvp
-def _divide_jvp(primals, tangents):
-    x, y = primals
-    inverse = jnp.where(y == 0, 0.0, 1 / jnp.where(y == 0, 1, y))
-    return divide(x, y), inverse * (tangents[0] - x * inverse * tangents[1])
+def scaled(c: Scalar, x):
+    """c·x with the number c in the dtype of the array x."""
+    x = jnp.asarray(x)
+    return lax.mul(c if getattr(c, "dtype", None) == x.dtype else lax.convert_element_type(c, x.dtype), x)
 
 
 def filled(like: Array, value: Scalar, dtype: Any = None) -> Array:

@@ -4,7 +4,7 @@ import dataclasses
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, dataclass_transform
+from typing import Any, NamedTuple, dataclass_transform
 
 import jax
 import jax.numpy as jnp
@@ -106,13 +106,23 @@ def _canonical(name: str, value: Any) -> Scalar:
     return value if value.dtype == jnp.float64 and isinstance(value, jax.Array) else jnp.asarray(value, jnp.float32)
 
 
+class Parts(NamedTuple):
+    """What averages need of a decay rate b, formed once a step."""
+
+    rate: Array  # b = 1 − c, rounded
+    rest: Array  # 1 − c less that
+    root: Array  # √c
+    inverses: tuple[Array, ...]  # 1/(1 − bᵗ) at this step and as many ahead as the rule asks for
+    roots: tuple[Array, ...]  # their roots
+
+
 @jax.tree_util.register_pytree_with_keys_class
 @dataclasses.dataclass(frozen=True, eq=False)
 class Decay:
     """A decay rate b carried by its complement c = 1 − b, so that f32 keeps its digits (1 − 0.9999 would lose four)."""
 
     complement: Scalar  # in (0, 1], no unit
-    inverses: tuple[Scalar, ...] = ()  # 1/(1 − bᵗ) at this step and those ahead, as far as the engine formed them
+    parts: Parts | None = None  # within a step
 
     @property
     def rate(self) -> Scalar:
@@ -131,9 +141,9 @@ class Decay:
         return f"{self.rate:.12g}" if is_concrete(self.complement) else f"1-{self.complement!r}"
 
     def tree_flatten_with_keys(self):
-        """One leaf, the complement; within a step the inverses too."""
+        """One leaf, the complement; within a step its parts too."""
         key = jax.tree_util.GetAttrKey
-        return ((key("complement"), self.complement), (key("inverses"), self.inverses)), None
+        return ((key("complement"), self.complement), (key("parts"), self.parts)), None
 
     @classmethod
     def tree_unflatten(cls, _, children):

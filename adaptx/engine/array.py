@@ -1,10 +1,10 @@
 """What a step does to one array: cast up, clip, l2 decay, feed, advance, encode, direction, decay; measure; move, round.
 
 `observe` goes from the gradient to the direction and what the controller measures, `move` from there to the new
-parameter. Where nothing is measured both are one call. Each is compiled as a function of its own, so that leaves of one
-shape are traced once.
+parameter. Where nothing is measured both are one call. `calls` makes functions of them that leaves of one kind share.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from jax import lax
 from jaxtyping import Array, DTypeLike
 
 from ..base import Clock, Controller, Leaf, Rule, Tick
+from ..numerics import scaled
 from . import rounding
 from .storage import Shelf, Slots, Stored, salt
 
@@ -100,7 +101,6 @@ def summed(controller: Controller, rows: list[Any], dtype: DTypeLike) -> Any:
     return stacked if controller.scope == "leaf" else jax.tree.map(jnp.sum, stacked)
 
 
-@partial(jax.jit, static_argnames="plan")
 def observe(plan: LeafPlan, share: Share, place: Place, g: Array, c: Any) -> tuple[Observed, Any]:
     """Feed and measure one array, c the controller's scalars before this step: (what its move needs, its sums)."""
     rule, controller, k = share.rule, share.controller, share.tick
@@ -115,7 +115,6 @@ def observe(plan: LeafPlan, share: Share, place: Place, g: Array, c: Any) -> tup
     return Observed(g, d, slots, marks), sums
 
 
-@partial(jax.jit, static_argnames="plan")
 def move(plan: LeafPlan, share: Share, place: Place, seen: Observed, before: Any, after: Any) -> Moved:
     """Move one array, the controller's scalars having gone from `before` to `after`."""
     controller, k = share.controller, share.tick
@@ -129,7 +128,7 @@ def move(plan: LeafPlan, share: Share, place: Place, seen: Observed, before: Any
         marks = jax.tree.map(partial(jnp.where, k.finite), marks, place.marks)
     u, left = controller.move(_leaf(share, plan, place, (seen.g, d, x), marks), after, k)
     if place.scale is not None:
-        u = place.scale * u
+        u = scaled(place.scale, u) if jnp.ndim(place.scale) == 0 else place.scale * u
     if plan.decay == "independent":
         u = u - share.weight_decay * x
     out, kept = _rounded(plan, share, place, x, u)
@@ -141,11 +140,25 @@ def move(plan: LeafPlan, share: Share, place: Place, seen: Observed, before: Any
     return Moved(out, *new)
 
 
-@partial(jax.jit, static_argnames="plan")
 def observe_and_move(plan: LeafPlan, share: Share, place: Place, g: Array, before: Any, after: Any) -> Moved:
     """Both, where nothing is measured in between."""
     seen, _ = observe(plan, share, place, g, before)
     return move(plan, share, place, seen, before, after)
+
+
+TRACED_ONCE = {function: jax.jit(function, static_argnums=0) for function in (observe, move, observe_and_move)}
+
+
+def calls(
+    plans: Sequence[LeafPlan], gs: Sequence[Array | None], function: Callable[..., Any]
+) -> list[Callable[..., Any]]:
+    """How to call a function of this file on every leaf: leaves of one kind are traced once, as a function of its own.
+
+    A leaf that is the only one of its kind is not worth one.
+    """
+    kinds = [(plan, None if g is None else (g.shape, g.dtype)) for plan, g in zip(plans, gs, strict=True)]
+    often = {kind for kind, count in Counter(kinds).items() if count > 1}
+    return [TRACED_ONCE[function] if kind in often else function for kind in kinds]
 
 
 def _incoming(plan: LeafPlan, share: Share, g: Array, x: Array) -> Array:
@@ -222,7 +235,7 @@ def _rounded(plan: LeafPlan, share: Share, place: Place, x: Array, u: Array) -> 
     if rounding.is_plain(plan.rounding, p.dtype) and not plan.fused:
         return u.astype(p.dtype), place.kept
     bits = salt(share.step, place.leaf) if plan.rounding == "stochastic" else None
-    out, kept = rounding.closed(plan.rounding, x + u, p, place.kept, bits)
+    out, kept = rounding.closed(plan.rounding, lax.add(x, u), p, place.kept, bits)
     return out if plan.fused else (out.astype(plan.dtype) - p.astype(plan.dtype)).astype(p.dtype), kept
 
 

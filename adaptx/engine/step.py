@@ -16,17 +16,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
+import numpy as np
 from jax import lax
 from jaxtyping import Array, DTypeLike
 
 from ..base import Clock, Controller, Nothing, Rule, Tick, fields_of
-from ..numerics import with_inverses
+from ..numerics import formed
 from ..values import Scalar
 from .array import (
-    LeafPlan, Moved, Place, Share, arithmetic, cast, move, observe, observe_and_move, scalar_dtype, summed,
+    LeafPlan, Moved, Place, Share, arithmetic, calls, cast, move, observe, observe_and_move, scalar_dtype, summed,
 )  # fmt: skip
 from .norms import global_norm, summed_over, varies
+
+
+LAST = np.iinfo(np.int32).max  # the counter stays there
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ def step_arrays(
     norm = global_norm(gs, guard.axis_name) if wants_norm else jnp.zeros((), jnp.float32)
     good = counts(norm, plans, clipped=common.max_norm is not None) if guard.skip_nonfinite else None
     clip = None if common.max_norm is None else clip_factor(norm, common.max_norm)
-    following = jnp.asarray(optax.safe_increment(common.step))
+    following = lax.add(lax.min(common.step, np.int32(LAST - 1)), np.int32(1))
     now = Now(following, clip, good)
     done = [walk(plan, guard, part, common, now) for plan, part in zip(plans, parts, strict=True)]
     measured = measure(guard, parts, done, norm, common.metrics, good)
@@ -106,11 +109,12 @@ def walk(plan: tuple[LeafPlan, ...], guard: Guard, part: Part, common: Common, n
     before = scalars_by_leaf(part, part.scalars, plan)
     seen: list[Any] = [None] * len(rows)
     sums: list[Any] = []
+    one, two, both = (calls(plan, part.gs, function) for function in (observe, move, observe_and_move))
     if controller.measured:
         sums = [controller.Sums(*[jnp.zeros((), dtype) for _ in fields_of(controller.Sums)]) for _ in rows]
         for i, (leaf, g, place) in enumerate(rows):
             if g is not None:
-                seen[i], sums[i] = observe(leaf, shares[leaf.dtype], place, g, before[i])
+                seen[i], sums[i] = one[i](leaf, shares[leaf.dtype], place, g, before[i])
     scalars, k = update(part, over_devices(sums, part, guard), k, now, dtype)
     after = scalars_by_leaf(part, scalars, plan)
     shares = {kind: old._replace(tick=cast(k, kind)) for kind, old in shares.items()}
@@ -119,9 +123,9 @@ def walk(plan: tuple[LeafPlan, ...], guard: Guard, part: Part, common: Common, n
         if g is None:
             moved.append(untouched(leaf, place))
         elif controller.measured:
-            moved.append(move(leaf, shares[leaf.dtype], place, seen[i], before[i], after[i]))
+            moved.append(two[i](leaf, shares[leaf.dtype], place, seen[i], before[i], after[i]))
         else:
-            moved.append(observe_and_move(leaf, shares[leaf.dtype], place, g, before[i], after[i]))
+            moved.append(both[i](leaf, shares[leaf.dtype], place, g, before[i], after[i]))
     shown = {**part.shown, **report(part, scalars, cast(controller, dtype), k)}
     return Done(moved, scalars, {name: jnp.asarray(x, jnp.float32) for name, x in shown.items()})
 
@@ -131,8 +135,8 @@ def share(part: Part, k: Tick, dtype: DTypeLike, now: Now) -> Share:
     rule, controller = part.rule, part.controller
     ahead = {} if removes_bias(controller, rule) else rule.debiased()
     return Share(
-        with_inverses(rule, ahead, k.t, dtype),
-        with_inverses(controller, controller.debiased(), k.t, dtype),
+        formed(rule, ahead, k.t, dtype),
+        formed(controller, controller.debiased(), k.t, dtype),
         cast(k, dtype),
         cast(part.weight_decay, dtype),
         cast(now.clip, dtype),
@@ -184,7 +188,7 @@ def update(part: Part, rows: list[Any], k: Tick, now: Now, dtype: DTypeLike) -> 
     idle = all(g is None for g in part.gs)
     if idle or not (controller.measured or jax.tree.leaves(c)):
         return c, k
-    controller = with_inverses(controller, controller.debiased(), k.t, dtype)
+    controller = formed(controller, controller.debiased(), k.t, dtype)
 
     def updated() -> tuple[Any, Array]:
         sums = summed(controller, rows, dtype) if controller.measured else Nothing()
@@ -201,8 +205,8 @@ def update(part: Part, rows: list[Any], k: Tick, now: Now, dtype: DTypeLike) -> 
 def report(part: Part, c: Any, controller: Controller, k: Tick) -> dict[str, Scalar]:
     """What the controller shows of this step, its numbers and scalars c being of one dtype."""
     rate = controller.rate(c, k) if part.factor is None else controller.rate(c, k) * part.factor
-    shown = {"learning_rate": rate, **controller.report(c, k)}
-    return {name: jnp.mean(shown[name]) if jnp.size(shown[name]) else 0.0 for name in controller.metric_names}
+    shown, names = {"learning_rate": rate, **controller.report(c, k)}, controller.metric_names
+    return {name: jnp.sum(x) / max(jnp.size(x), 1) if jnp.ndim(x) else x for name, x in shown.items() if name in names}
 
 
 def untouched(plan: LeafPlan, place: Place) -> Moved:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ..base import Rule, Unsigned, Weighed
-from ..numerics import debias, divide, ema, ema_of_squares, one_minus_power, root
+from ..numerics import debias, debias_root, divide, ema, ema_of_squares, one_minus_power, root
 from ..values import Decay, Scalar, checked, decay, flag, number, static, value_class
 
 
@@ -64,11 +64,10 @@ class Adam(Rule):
         return whole or not self.amsgrad  # the bound of h is taken from that of v
 
     def direction(self, g, s, old, p, k):
-        longer = root(debias(1.0, self.b2, k)) if self.debias else 1.0
-        return self._normalized(self._first(g, s.m, k), s, longer)
+        return self._normalized(self._first(g, s.m, k), s, k if self.debias else None)
 
     def precondition(self, x, s):
-        return self._normalized(x, s, 1.0)
+        return self._normalized(x, s, None)
 
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit)
@@ -78,9 +77,9 @@ class Adam(Rule):
             return 1.0
         return root(one_minus_power(self.b2, k.t)) / one_minus_power(self.b1, k.t)
 
-    def _normalized(self, x, s, longer):
-        # √v̂ as √v · √(1/(1 − β₂ᵗ)): v̂ itself may be out of range where its root is not
-        return divide(x, root(s.h if self.amsgrad else s.v) * longer + self.eps)
+    def _normalized(self, x, s, k):
+        size = root(s.h if self.amsgrad else s.v)
+        return divide(x, (size if k is None else debias_root(size, self.b2, k)) + self.eps)
 
     def _first(self, g, m, k):
         if not self.nesterov:
