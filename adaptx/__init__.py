@@ -6,8 +6,11 @@ from . import schedules as schedules
 from .base import State as State
 from .engine.optimizer import Optimizer as Optimizer
 from .engine.packing import pack as pack
+from .engine.route import freeze as freeze
+from .engine.route import route as route
 from .engine.telemetry import metrics as metrics
 from .engine.telemetry import read as read
+from .optimizers import adafactor as adafactor
 from .optimizers import adagrad as adagrad
 from .optimizers import adam as adam
 from .optimizers import adamw as adamw
@@ -15,7 +18,9 @@ from .optimizers import bias_correction as bias_correction
 from .optimizers import ema as ema
 from .optimizers import lamb as lamb
 from .optimizers import lars as lars
+from .optimizers import lion as lion
 from .optimizers import momentum as momentum
+from .optimizers import muon as muon
 from .optimizers import rmsprop as rmsprop
 from .optimizers import scale_by_rule as scale_by_rule
 from .optimizers import sgd as sgd

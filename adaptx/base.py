@@ -101,8 +101,11 @@ class Rule(ABC):
         unused = self.unused()
         return {name: slot for name, slot in self.declared().items() if name not in unused}
 
-    def initial(self, name: str, p: Array) -> Scalar | Array:
-        """The first value of a slot of parameter p: of every element, or an array where the slot has its own shape."""
+    def initial(self, name: str, p: Array) -> Scalar | Array | None:
+        """The first value of a slot of parameter p: of every element, or an array where the slot has its own shape.
+
+        A slot with its own shape may be None, which it then stays: this parameter has none.
+        """
         del name, p
         return 0.0
 

@@ -131,6 +131,77 @@ def adamw(
     return build("adamw", rules.Adam(b1, b2, eps, debias, amsgrad, nesterov), learning_rate, engine)
 
 
+def lion(learning_rate: Rate = 1e-4, b1: Scalar = 0.9, b2: Scalar = 0.99, **engine: Unpack[EngineOptions]) -> Optimizer:
+    """Lion: p ← p − lr·sign(β₁m + (1 − β₁)g), then m ← β₂m + (1 − β₂)g.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller; three to ten times smaller than Adam's.
+        b1: β₁ in [0, 1), of the step.
+        b2: β₂ in [0, 1), of the mean.
+        **engine: see `EngineOptions`; weight_decay three to ten times larger than AdamW's.
+
+    Chen et al., 2023, arXiv:2302.06675.
+    """
+    return build("lion", rules.Lion(b1, b2), learning_rate, engine)
+
+
+def adafactor(
+    learning_rate: Rate = 1e-2,
+    decay_rate: Scalar = 0.8,
+    eps1: Scalar = 1e-30,
+    eps2: Scalar = 1e-3,
+    clip_threshold: Scalar = 1.0,
+    b1: Scalar | None = None,
+    min_dim_size_to_factor: int = 1,
+    scale_parameter: bool = True,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """Adafactor: Adam's second moment of a matrix as a row and a column, steps relative to the parameter's size.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller; the paper's is `lambda t: min(1e-2, 1/sqrt(t + 1))`.
+        decay_rate: c > 0; the second moment's decay is 1 − t^(−c).
+        eps1: ε₁ ≥ 0, in units of g².
+        eps2: ε₂ ≥ 0, the least size of a parameter, in its units.
+        clip_threshold: > 0, the largest root mean square of an update before the parameter's size multiplies it.
+        b1: of a mean of the updates, in [0, 1); None for none.
+        min_dim_size_to_factor: ≥ 1; matrices with a shorter axis keep their second moment whole.
+        scale_parameter: multiply steps by the root mean square of the parameter.
+        **engine: see `EngineOptions`.
+
+    Shazeer & Stern, 2018, arXiv:1804.04235.
+    """
+    rule = rules.Adafactor(decay_rate, eps1, eps2, clip_threshold, b1, min_dim_size_to_factor, scale_parameter)
+    return build("adafactor", rule, learning_rate, engine)
+
+
+def muon(
+    learning_rate: Rate = 0.02,
+    decay: Scalar = 0.95,
+    eps: Scalar = 1e-7,
+    coefficients: tuple[Scalar, ...] = (3.4445, -4.7750, 2.0315),
+    nesterov: bool = True,
+    steps: int = 5,
+    scale: str = "spectral",
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """Muon: momentum made orthogonal. For matrices, and stacks of them, alone: the rest goes elsewhere by `route`.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller.
+        decay: μ of the mean gradient, in [0, 1).
+        eps: ε ≥ 0, in units of the Frobenius norm.
+        coefficients: a, b and c of the Newton-Schulz iteration.
+        nesterov: look one step ahead.
+        steps: of the iteration, ≥ 1.
+        scale: "spectral", √max(1, rows/columns), or "rms", 0.2·√max(rows, columns), which Adam's rates fit.
+        **engine: see `EngineOptions`.
+
+    Jordan et al., 2024; Liu et al., 2025, arXiv:2502.16982.
+    """
+    return build("muon", rules.Muon(decay, eps, coefficients, nesterov, steps, scale), learning_rate, engine)
+
+
 def lars(
     learning_rate: Rate = 1e-2,
     decay: Scalar = 0.9,
@@ -238,6 +309,9 @@ ALL = {
     "rmsprop": rmsprop,
     "adam": adam,
     "adamw": adamw,
+    "lion": lion,
+    "adafactor": adafactor,
+    "muon": muon,
     "lars": lars,
     "lamb": lamb,
 }

@@ -60,6 +60,12 @@ VARIANTS: dict[str, dict[str, dict]] = {
         "all": {"amsgrad": True, "nesterov": True, "b2": 0.95},
     },
     "adamw": {"amsgrad": {"amsgrad": True, "b2": 0.9}},
+    "adafactor": {
+        "mean": {"b1": 0.9, "eps1": 1e-12},
+        "unscaled": {"scale_parameter": False, "clip_threshold": 0.5, "decay_rate": 0.6},
+        "least": {"min_dim_size_to_factor": 4},
+    },
+    "muon": {"plain": {"nesterov": False}, "rms": {"scale": "rms", "decay": 0.8, "steps": 3}},
 }
 
 # engine options that the oracles know, each tried on every optimizer in float64
@@ -93,6 +99,32 @@ class Case:
     def takes(self, name: str) -> bool:
         """Whether the constructor has this hyperparameter."""
         return name in inspect.signature(optimizers.ALL.get(self.constructor) or bare(self.constructor)).parameters
+
+    @property
+    def leaves(self) -> tuple[str, ...]:
+        """The golden leaves that the rule takes."""
+        return tuple(inputs.SHAPES) if self.build().rule.ranks is None else inputs.MATRICES
+
+    def fit(self, tree: Any) -> Any:
+        """A tree of a test with every array as the rule takes it: vectors as matrices of one row, if it takes no others."""
+        ranks = self.build().rule.ranks
+
+        def one(x):
+            least = 0 if ranks is None or not hasattr(x, "shape") or x.dtype == jax.dtypes.float0 else min(ranks)
+            shape = (1,) * (least - jnp.ndim(x)) + jnp.shape(x) if least > jnp.ndim(x) else None
+            if shape is None or not jnp.issubdtype(x.dtype, jnp.floating):
+                return x
+            return jax.ShapeDtypeStruct(shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else jnp.reshape(x, shape)
+
+        return jax.tree.map(one, tree)
+
+    def params(self, dtype: Any = jnp.float32) -> dict[str, jax.Array]:
+        """The golden parameters that the rule takes."""
+        return params(dtype, self.leaves)
+
+    def grads(self, dtype: Any = jnp.float32, scale: float = 1.0, steps: int = inputs.STEPS) -> dict[str, jax.Array]:
+        """Golden gradients of the first steps, stacked along axis 0."""
+        return grads(dtype, scale, steps, self.leaves)
 
     def eps(self, value: float) -> dict:
         """The keyword that sets eps, nothing for a rule without one."""
@@ -130,15 +162,17 @@ def case(name: str) -> Case:
     return next(c for c in CASES if c.name == name)
 
 
-def params(dtype: Any = jnp.float32) -> dict[str, jax.Array]:
+def params(dtype: Any = jnp.float32, leaves: tuple[str, ...] = tuple(inputs.SHAPES)) -> dict[str, jax.Array]:
     """The golden parameters, {w: (3, 4), b: (4,) zeros, s: ()}, in a dtype."""
-    return {k: jnp.asarray(p, dtype) for k, p in inputs.parameters().items()}
+    return {k: jnp.asarray(p, dtype) for k, p in inputs.parameters(leaves).items()}
 
 
-def grads(dtype: Any = jnp.float32, scale: float = 1.0, steps: int = inputs.STEPS) -> dict[str, jax.Array]:
+def grads(
+    dtype: Any = jnp.float32, scale: float = 1.0, steps: int = inputs.STEPS, leaves: tuple = tuple(inputs.SHAPES)
+) -> dict[str, jax.Array]:
     """Golden gradients of the first steps, stacked along axis 0."""
-    tables = inputs.gradients(scale)[:steps]
-    return {k: jnp.stack([jnp.asarray(g[k], dtype) for g in tables]) for k in inputs.SHAPES}
+    tables = inputs.gradients(scale, leaves)[:steps]
+    return {k: jnp.stack([jnp.asarray(g[k], dtype) for g in tables]) for k in leaves}
 
 
 def at(stacked: Any, t: int) -> Any:
@@ -167,16 +201,16 @@ def oracle(c: Case, scale: float, rates: list[float], **engine: Any) -> np.ndarr
     mask = engine.pop("decay_mask", None)
     for name in ("skip_nonfinite", "telemetry"):  # change no number on finite gradients
         engine.pop(name, None)
-    table = inputs.gradients(scale)[: len(rates)]
+    table, start = inputs.gradients(scale, c.leaves)[: len(rates)], inputs.parameters(c.leaves)
     leaves = inputs.MATRICES if mask == "matrices" else None
-    history = trajectory(c.constructor, c.hyper, inputs.parameters(), table, rates, decay_leaves=leaves, **engine)
+    history = trajectory(c.constructor, c.hyper, start, table, rates, decay_leaves=leaves, **engine)
     return np.stack([inputs.flatten(p) for p in history])
 
 
 def table(history: dict[str, jax.Array]) -> np.ndarray:
     """Stacked parameters as (steps, entries), in the oracle's order."""
-    steps = len(history["s"])
-    return np.concatenate([np.asarray(history[k]).astype(np.float64).reshape(steps, -1) for k in inputs.SHAPES], axis=1)
+    steps, order = len(next(iter(history.values()))), [k for k in inputs.LEAVES if k in history]
+    return np.concatenate([np.asarray(history[k]).astype(np.float64).reshape(steps, -1) for k in order], axis=1)
 
 
 def slots_of(opt: adaptx.Optimizer, state: adaptx.State, tree: Any) -> list[dict[str, jax.Array]]:
@@ -204,7 +238,7 @@ def reproduce(
     with jax.enable_x64(x64):
         c, kinds = case(name), {**DTYPES, "f64": jnp.float64}
         opt = c.build(learning_rate, storage=storage, **engine)
-        start, stacked = globals()["params"](kinds[params]), globals()["grads"](kinds[grads], scale, steps)
+        start, stacked = c.params(kinds[params]), c.grads(kinds[grads], scale, steps)
         last, state, history = run(opt, start, stacked)
     want = oracle(c, scale, [learning_rate] * steps, **engine)
     return {"opt": opt, "params": last, "state": state, "history": table(history), "oracle": want}

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import adaptx
-from cases import CASES, DEFAULTS, Case, at, case, grads, params, run
+from cases import CASES, DEFAULTS, Case, at, case, run
 from probes import Traced, assert_close, assert_identical
 
 PASSED = 1e-6  # relative: hyperparameters as f32 leaves against Python numbers closed over
@@ -61,7 +61,7 @@ def test_leaves_may_be_anything(c: Case):
     assert jax.tree.leaves(jax.tree.map(np.shape, opt), is_leaf=lambda x: isinstance(x, tuple) and not x)
     axes = jax.tree.map(lambda _: 0, opt)
     batch = jax.tree.map(lambda x: jnp.stack([jnp.float32(x), jnp.float32(x)]), opt)
-    p = params()
+    p = c.params()
     moved = jax.vmap(lambda o: o.step(p, o.init(p), p)[0], in_axes=(axes,))(batch)
     assert moved["w"].shape == (2, 3, 4)
     assert jax.tree.map(lambda _: None, opt) is not None
@@ -77,7 +77,7 @@ def test_copies_and_pickles(c: Case):
             assert twin == opt
             assert hash(twin) == hash(opt)
             assert repr(twin) == repr(opt)
-    p = params()
+    p = c.params()
     state = c.build().init(p)
     assert_identical(pickle.loads(pickle.dumps(state)), state)
 
@@ -116,7 +116,7 @@ def test_is_optax():
 def test_two_learning_rates_share_one_trace(c: Case):
     traced = Traced(lambda o, p, gs: run(o, p, gs)[0])
     train = jax.jit(traced)
-    outs = [train(c.build(rate), params(), grads(steps=3)) for rate in (0.1, 0.2, jnp.float32(0.3), np.float64(0.4))]
+    outs = [train(c.build(rate), c.params(), c.grads(steps=3)) for rate in (0.1, 0.2, jnp.float32(0.3), np.float64(0.4))]
     assert traced.count <= 2, "a Python number and an array are two types of argument, and no more"
     assert not np.allclose(outs[0]["w"], outs[1]["w"])
 
@@ -124,7 +124,7 @@ def test_two_learning_rates_share_one_trace(c: Case):
 @pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
 def test_closing_over_is_passing(c: Case):
     """Python numbers closed over (constants of the program) and f32 leaves: one trajectory over 20 steps."""
-    opt, p, gs = c.build(0.05), params(), grads(steps=20)
+    opt, p, gs = c.build(0.05), c.params(), c.grads(steps=20)
     closed = jax.jit(lambda p: run(opt, p, gs)[0])(p)
     passed = jax.jit(lambda o, p: run(o, p, gs)[0])(opt, p)
     moved = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), closed, p)
@@ -161,7 +161,7 @@ def test_sweep_of_64_rates_is_one_trace_and_64_runs():
 @pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
 def test_states_of_constants_and_arrays_are_interchangeable(c: Case):
     """A state begun at a constant rate goes on under a schedule or an array: only the rate differs."""
-    p, g = params(), at(grads(steps=1), 0)
+    p, g = c.params(), at(c.grads(steps=1), 0)
     _, state = c.build(0.1).step(g, c.build(0.1).init(p), p)
     for rate in (0.1, jnp.float32(0.1), lambda t: 0.1, optax.constant_schedule(0.1)):
         got, _ = c.build(rate).step(g, state, p)

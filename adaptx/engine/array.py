@@ -188,12 +188,12 @@ def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c:
 
     def step(slots: Slots, seen: Any) -> Slots:
         clock = _clock(plan, share, c, {**extra, **dict(zip(given, seen[2:], strict=True))})
-        return named(rule, rule.advance(seen[0], record(rule, slots), seen[1], clock))
+        return named(rule.advance(seen[0], record(rule, slots), seen[1], clock))
 
     def foresee(bounds: Slots, top: Any) -> Slots:
         f32 = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), (rule, _clock(plan, share, c, {})))
         slots = {**dict.fromkeys(declared, jnp.zeros_like(top)), **bounds}
-        return named(rule, f32[0].bound(top, record(rule, slots), f32[1]._replace(debias=plan.debias)))
+        return named(f32[0].bound(top, record(rule, slots), f32[1]._replace(debias=plan.debias)))
 
     coded = [name for name, kind in plan.storage.kinds().items() if kind == "int8"]
     known = rule.foreseeable(len(coded) == len(declared)) and not given
@@ -276,6 +276,6 @@ def record(rule: Rule, slots: Slots) -> Any:
     return fields(**{name: slots.get(name) for name in fields._fields})
 
 
-def named(rule: Rule, slots: Any) -> Slots:
+def named(slots: Any) -> Slots:
     """The inverse of `record`."""
-    return {name: getattr(slots, name) for name in rule.slots()}
+    return {name: x for name, x in slots._asdict().items() if x is not None}

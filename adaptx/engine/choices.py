@@ -90,7 +90,7 @@ def hits(what: str, pattern: str, leaves: Leaves) -> set[int]:
     """
     search = compiled(what, pattern).search
     found = {i for i, path in enumerate(leaves.paths) if search(path)}
-    if not found:
+    if not found and leaves.trained:
         raise ValueError(
             f"{what}: the pattern {pattern!r} matches none of the parameters {shortened(leaves.paths)}; correct or "
             "remove it."

@@ -86,10 +86,9 @@ def prepared(group: Group, how: Treatment, call: Call) -> tuple[Part, tuple[Leaf
         for where, decay, p in zip(how.shelves, decays, ps, strict=True)
     )
     gs = layout.gather(as_arrays(group.gs))
-    age = call.step - group.state.born
     shown = opt.shown(now)
     decay, factor = now.options.weight_decay, now.options.factor
-    return Part(now.rule, now.controller, decay, factor, shown, gs, places, rows.scalars, age), plan
+    return Part(now.rule, now.controller, decay, factor, shown, gs, places, rows.scalars, group.state.born), plan
 
 
 def assembled(group: Group, how: Treatment, done: Done, common: Common) -> State:
@@ -105,7 +104,7 @@ def assembled(group: Group, how: Treatment, done: Done, common: Common) -> State
             dict(zip(scalars, done.scalars, strict=True)),
             {name: shelve([m.marks[i] for m in moved]) for i, name in enumerate(marks)},
         ),
-        metrics={**done.metrics, **common.metrics},
+        metrics={**done.metrics, **{name: common.metrics[name] for name in group.opt.options.metric_names}},
         made_by=group.state.made_by,
     )
 

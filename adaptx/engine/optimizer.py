@@ -163,8 +163,12 @@ class Optimizer(Transformation):
 
     def reset(self, state: State, params: PyTree) -> State:
         """The state at params with fresh slots, bias corrections beginning anew; step number and controller go on."""
-        how = treatment(self, take_apart(params))
-        arrays = how.layout.gather([concrete(x) for x in how.layout.arrays])
+        return self.reset_on(state, take_apart(params))
+
+    def reset_on(self, state: State, leaves: Leaves) -> State:
+        """`reset` on some leaves of a tree."""
+        how = treatment(self, leaves)
+        arrays = how.layout.gather([concrete(x) for x in leaves.arrays])
         kept, slots = fresh_kept(self, how, arrays), fresh_slots(self, how, arrays)
         return state._replace(slots=slots, kept=kept, born=jnp.array(state.step))
 

@@ -14,7 +14,7 @@ from ..values import Scalar, flag, is_concrete, number, one_of, static, value_cl
 from .choices import Patterns, as_patterns, by_leaf, compiled, hits, is_function, mask_of
 from .packing import LAYOUTS
 from .rounding import POLICIES
-from .storage import SMALL, Setting, storage
+from .shelves import SMALL, Setting, storage
 from .tree import Frozen, Leaves, is_none
 
 DECAY_MODES = ("decoupled", "l2", "independent")

@@ -15,7 +15,8 @@ from ..values import at_step
 from . import rounding
 from .array import arithmetic, scalar_dtype, summed
 from .packing import packed
-from .storage import Shelf, shelf, stored_type
+from .shelves import shelf
+from .storage import Shelf, stored_type
 from .tree import Leaves, concrete
 
 if TYPE_CHECKING:

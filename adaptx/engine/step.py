@@ -53,7 +53,7 @@ class Part(NamedTuple):
     gs: list[Array | None]
     places: list[Place]
     scalars: Any  # the controller's `Scalars`
-    age: Array  # int32, updates since the slots were fresh
+    born: Array  # int32, the step at which the slots were fresh
 
 
 class Common(NamedTuple):
@@ -103,7 +103,7 @@ def step_arrays(
 def walk(plan: tuple[LeafPlan, ...], guard: Guard, part: Part, common: Common, now: Now) -> Done:
     """Observe every leaf of a part, update its controller from the sums, move every leaf."""
     controller, dtype = part.controller, scalar_dtype([place.p for place in part.places])
-    k = tick(part, common, dtype)
+    k = tick(part, common, now, dtype)
     shares = {kind: share(part, k, kind, now) for kind in dict.fromkeys(leaf.dtype for leaf in plan)}
     rows = list(zip(plan, part.gs, part.places, strict=True))
     before = scalars_by_leaf(part, part.scalars, plan)
@@ -150,10 +150,10 @@ def removes_bias(controller: Controller, rule: Rule) -> bool:
     return controller.corrects and rule.degree == 0
 
 
-def tick(part: Part, common: Common, dtype: DTypeLike) -> Tick:
+def tick(part: Part, common: Common, now: Now, dtype: DTypeLike) -> Tick:
     """The controller's view of this step, before its sums are known."""
     controller, rule = part.controller, part.rule
-    t = lax.convert_element_type(part.age + 1, dtype)
+    t = lax.convert_element_type(lax.sub(now.step, part.born), dtype)
     correction: Scalar = 1.0
     if removes_bias(controller, rule):
         correction = cast(rule, dtype).correction(Clock(t, 1.0))

@@ -12,7 +12,7 @@ under that of the second lie the bounds of both in int8, in bf16 nothing. A slot
 'name.bound'. Leaves that are excluded from narrow storage keep every slot in f32 under its own name.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -23,19 +23,16 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, DTypeLike
 
-from ..base import Rule, Slot
 from ..numerics import capped, counter_bits, filled, mix
-from ..values import Scalar, one_of
+from ..values import Scalar
 from . import codecs
 
 NAMES = ("f32", "bf16", "int8")
-SMALL = 4096  # slots with fewer elements stay f32 unless storage_exclude says otherwise
 
 Slots = dict[str, Array]
 Stored = dict[str, Array | None]  # entry -> what lies there, None where there is nothing
 Move = Callable[[Slots, Sequence[Array]], Slots]  # (slots, arrays of the leaf) -> slots after this step
 Foresee = Callable[[Slots, Array], Slots]  # (bounds before, of the gradient) -> bounds of the slots after this step
-Setting = str | tuple[tuple[str, str], ...]  # a storage name for all slots, or (slot, name) pairs
 
 
 class Group(NamedTuple):
@@ -56,7 +53,7 @@ class Group(NamedTuple):
 class Shelf:
     """The storage of one leaf."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[Group, ...]  # of the slots that this leaf has
     entries: tuple[str, ...]  # of every leaf of the optimizer; this one may have nothing under some
     sparse: tuple[str, ...]  # those under which some leaves have something and others nothing
     by_element: bool  # whether the rule may see the slots in another shape, as blocks
@@ -75,7 +72,7 @@ class Shelf:
         """The storage of every slot."""
         return {name: group.kind for group in self.groups for name in group.names}
 
-    def init(self, initial: Callable[[str], Scalar | Array], p: Array, dtype: DTypeLike) -> Stored:
+    def init(self, initial: Callable[[str], Scalar | Array | None], p: Array, dtype: DTypeLike) -> Stored:
         """The stored form of fresh slots of leaf p, every element initial(name), or initial(name) with its own shape.
 
         A number is coded once, and is its own bound: a compiler would code a whole constant array element by element.
@@ -271,78 +268,12 @@ def stored_type(shelf: Shelf, shape: tuple[int, ...], dtype: DTypeLike) -> dict[
     """(shape, dtype) of what lies under every entry of one leaf, None where nothing does."""
     shapes = {name: group.shape for group in shelf.groups for name in group.names}
 
-    def initial(name: str) -> Scalar | Array:
+    def initial(name: str) -> Scalar | Array | None:
         own = shapes[name]
         return 0.0 if own is None else jnp.zeros(own, jnp.float32)
 
     made = jax.eval_shape(lambda: shelf.init(initial, jnp.zeros(shape, dtype), dtype))
     return {name: None if x is None else (x.shape, np.dtype(x.dtype)) for name, x in made.items()}
-
-
-def storage(given: object) -> Setting:
-    """A storage setting in canonical form: a name for all slots, or (slot, name) pairs.
-
-    Raises:
-        ValueError: for an unknown name, listing the valid ones.
-    """
-    if not isinstance(given, Mapping):
-        return one_of("storage", given, NAMES)
-    return tuple(sorted((str(slot), one_of(f"storage[{slot!r}]", name, NAMES)) for slot, name in given.items()))
-
-
-def shelf(setting: Setting, rule: Rule, p: Array, excluded: bool, least: int | None) -> Shelf:
-    """The storage of leaf p under a canonical setting.
-
-    Args:
-        setting: what `storage` returned.
-        rule: the rule whose slots they are.
-        p: the leaf, or its shape.
-        excluded: whether it stays f32 by its size or path.
-        least: the fewest elements of a slot that is stored narrow, None where no leaf of the optimizer is excluded.
-
-    Raises:
-        ValueError: where the setting names a slot the rule lacks.
-    """
-    slots = rule.slots()
-    kinds = dict(setting) if isinstance(setting, tuple) else dict.fromkeys(slots, setting)
-    for name in kinds:
-        if name not in slots:
-            raise ValueError(
-                f"storage names the slot {name!r}, but {rule.name} keeps {', '.join(slots) or 'no slots'}; name one of "
-                "these."
-            )
-    groups, entries, sparse = [], [], []
-    for names, kind in _neighbors(slots, kinds):
-        shape = (
-            jax.eval_shape(lambda p, n=names[0]: jnp.asarray(rule.initial(n, p)), p).shape
-            if slots[names[0]].own
-            else None
-        )
-        single = len(names) == 1
-        signed = tuple(slots[name].signed for name in names)
-        extra = [f"{names[0]}.bound"] if single and kind == "int8" else []
-        entries += [*(names if kind != "bf16" or single or least is not None else names[:1]), *extra]
-        sparse += [] if least is None else [*extra, *(names[1:] if kind == "bf16" else ())]
-        small = shape is not None and least is not None and int(np.prod(shape)) < least
-        if excluded or small or kind == "f32":
-            groups += [Group("f32", (name,), (s,), shape) for name, s in zip(names, signed, strict=True)]
-        else:
-            groups.append(Group(kind, names, signed, shape))
-    by_element = rule.pointwise and not any(slot.own for slot in slots.values())
-    return Shelf(tuple(groups), tuple(entries), tuple(sparse), by_element)
-
-
-def _neighbors(slots: dict[str, Slot], kinds: dict[str, str]) -> list[tuple[tuple[str, ...], str]]:
-    """Slots that lie together, and their storage: neighbors of one narrow storage like the parameter, two by two."""
-    out: list[tuple[tuple[str, ...], str]] = []
-    for name, slot in slots.items():
-        kind, last = kinds.get(name, "f32"), out[-1] if out else ((), "")
-        pairs = kind != "f32" and not slot.own and last[1] == kind and len(last[0]) == 1 and not slots[last[0][0]].own
-        if pairs:
-            out[-1] = ((*last[0], name), kind)
-        else:
-            out.append(((name,), kind))
-    return out
 
 
 def salt(step: Array, leaf: Scalar) -> Array:

@@ -8,6 +8,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from ..base import State
+from ..engine.route import Routed
 from ..engine.transformation import Transformation
 from ..values import Scalar, static, value_class
 
@@ -57,14 +58,14 @@ def transformation(who: str, opt: Any) -> Transformation:
 
 def took_step(before: Any, after: Any) -> Array | None:
     """Whether the optimizer of these states took a step, rather than skip it or gather gradients; None for always."""
-    kinds = (State, optax.ApplyIfFiniteState, optax.MultiStepsState)
+    kinds = (State, Routed, optax.ApplyIfFiniteState, optax.MultiStepsState)
     nodes = [_found(tree, kinds) for tree in (before, after)]
     signs = [sign for old, new in zip(*nodes, strict=True) if (sign := _took(old, new)) is not None]
     return None if not signs else jnp.all(jnp.stack(signs))
 
 
 def _took(before: Any, after: Any) -> Array | None:
-    if isinstance(after, State):
+    if isinstance(after, (State, Routed)):
         skipped = after.metrics.get("skipped_in_a_row")
         return None if skipped is None else skipped == 0
     if isinstance(after, optax.ApplyIfFiniteState):

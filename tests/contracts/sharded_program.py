@@ -25,10 +25,11 @@ SPECS = {"w": P("x", None), "v": P(None, "x"), "b": P("x"), "s": P(), "r": P()}
 SHAPES = {"w": (16, 8), "v": (3, 16), "b": (8,), "s": (), "r": (4, 3)}
 
 
-def trees(mesh: Mesh, seed: int) -> tuple[dict, dict]:
-    """One random tree, whole on one device and sharded over the mesh."""
+def trees(opt: adaptx.Optimizer, mesh: Mesh, seed: int) -> tuple[dict, dict]:
+    """One random tree of what the rule takes, whole on one device and sharded over the mesh."""
     rng = np.random.default_rng(seed)
-    whole = {k: jnp.asarray(rng.uniform(-1, 1, shape), jnp.float32) for k, shape in SHAPES.items()}
+    shapes = {k: shape for k, shape in SHAPES.items() if opt.rule.refuses(shape) is None}
+    whole = {k: jnp.asarray(rng.uniform(-1, 1, shape), jnp.float32) for k, shape in shapes.items()}
     sharded = {k: jax.device_put(np.asarray(x), NamedSharding(mesh, SPECS[k])) for k, x in whole.items()}
     return jax.block_until_ready((whole, sharded))
 
@@ -48,7 +49,7 @@ def layouts(state: adaptx.State, params: dict, when: str) -> list[str]:
 def check(opt: adaptx.Optimizer, mesh: Mesh, storage: str) -> list[str]:
     """All complaints about one optimizer."""
     tolerance = SHARDED_SUM if storage == "f32" else SLOT_STEP
-    whole, params = trees(mesh, 0)
+    whole, params = trees(opt, mesh, 0)
     single = jax.block_until_ready(opt.init(whole))
     eager = jax.block_until_ready(opt.init(params))
     state = jax.block_until_ready(jax.jit(opt.init)(params))
@@ -58,7 +59,7 @@ def check(opt: adaptx.Optimizer, mesh: Mesh, storage: str) -> list[str]:
     if storage != "int8" and "all-gather(" in step.lower(params, state, params).compile().as_text():
         complaints.append("a leaf is gathered in the step")
     for t in range(3):
-        g, gs = trees(mesh, 1 + t)
+        g, gs = trees(opt, mesh, 1 + t)
         whole, single = jax.block_until_ready(step(g, single, whole))
         params, state = jax.block_until_ready(step(gs, state, params))
     complaints += layouts(state, params, "after three steps")

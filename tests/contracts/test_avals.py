@@ -59,7 +59,7 @@ def check_types(params, out) -> None:
 @pytest.mark.parametrize(("c", "storage"), MATRIX)
 def test_types_of_every_pair(c: Case, storage: str):
     for p, g in PAIRS if c in DEFAULTS else FEW:
-        params, grads = pair_tree(p, g)
+        params, grads = map(c.fit, pair_tree(p, g))
         for more in ({}, EVERYTHING) if c in DEFAULTS else ({},):
             opt = c.build(storage=storage, **more)
             check_types(params, jax.eval_shape(one_of_each, opt, params, grads))
@@ -68,7 +68,7 @@ def test_types_of_every_pair(c: Case, storage: str):
 @pytest.mark.parametrize(("c", "storage"), CORE)
 def test_mixed_tree_runs(c: Case, storage: str):
     """All nine pairs as leaves of one tree, and the stored dtype is the one asked for: stability is not correctness."""
-    params, grads = mixed_tree()
+    params, grads = map(c.fit, mixed_tree())
     opt = c.build(storage=storage)
     state = opt.init(params)
     fused, after = jax.jit(opt.step)(grads, state, params)
@@ -89,7 +89,7 @@ def test_arithmetic_is_f32_below_f32(c: Case):
     g = jnp.asarray(np.random.default_rng(1).uniform(-1, 1, 64), jnp.bfloat16)
     opt, history = c.build(), {}
     for dtype in (jnp.bfloat16, jnp.float32):
-        p, grads = jnp.full(64, 0.5, dtype), g.astype(dtype)
+        p, grads = c.fit(jnp.full(64, 0.5, dtype)), c.fit(g.astype(dtype))
         state = opt.init(p)
         for _ in range(3):
             updates, state = opt.update(grads, state, p)
@@ -121,17 +121,15 @@ def test_second_moment_moves_in_low_precision():
 def test_x64(c: Case, x64):
     """f64 parameters have f64 slots, whatever the gradients' dtype; f32 ones keep f32; scalars stay f32 and int32."""
     params = {"a64": jnp.ones(3, jnp.float64), "a32": jnp.ones(3, jnp.float32), "a16": jnp.ones(3, jnp.bfloat16)}
+    params = c.fit(params)
     for dtype in (jnp.float64, jnp.float32, jnp.bfloat16):
         grads = jax.tree.map(lambda p, dtype=dtype: jnp.ones(p.shape, dtype), params)
         for more in ({}, EVERYTHING) if c in DEFAULTS else ({},):
             out = jax.eval_shape(one_of_each, c.build(**more), params, grads)
             check_types(params, out)
             for slot in out[0].slots.values():
-                assert {k: str(x.dtype) for k, x in slot.items()} == {
-                    "a64": "float64",
-                    "a32": "float32",
-                    "a16": "float32",
-                }
+                kinds = {k: str(x.dtype) for k, x in slot.items() if x is not None}
+                assert kinds.items() <= {"a64": "float64", "a32": "float32", "a16": "float32"}.items()
 
 
 RATES = [1e-3, np.float32(1e-3), np.float64(1e-3), np.array(1e-3), jnp.float32(1e-3)]
@@ -151,6 +149,7 @@ def test_any_scalar_is_a_learning_rate(rate, p: str):
 @pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
 def test_structure_does_not_depend_on_the_kind_of_rate(c: Case):
     x = jnp.ones(3)
+    x = c.fit(x)
     kinds = [1e-3, jnp.float32(1e-3), lambda t: 1e-3 / (1 + t), np.float64(1e-3)]
     states = [c.build(rate).init(x) for rate in kinds]
     assert all(jax.tree.structure(s) == jax.tree.structure(states[0]) and avals(s) == avals(states[0]) for s in states)

@@ -7,21 +7,21 @@ import jax.numpy as jnp
 import pytest
 
 import adaptx
-from cases import CASES, DEFAULTS, MATRIX, Case, at, grads, params
+from cases import CASES, DEFAULTS, MATRIX, Case, at
 from probes import assert_identical, avals, pointers
 
 EVERYTHING = {"weight_decay": 0.1, "max_norm": 1.0, "skip_nonfinite": True, "telemetry": True}
 
 
-def tree() -> dict:
+def tree(c: Case) -> dict:
     """Zeros, ones and scalars: values that a cache of constants would share."""
     arrays = {"zeros": jnp.zeros((8, 4)), "ones": jnp.ones((8, 4)), "more": jnp.zeros((8, 4))}
-    return {**arrays, "zero": jnp.zeros(()), "one": jnp.ones(()), "none": jnp.zeros(())}
+    return c.fit({**arrays, "zero": jnp.zeros(()), "one": jnp.ones(()), "none": jnp.zeros(())})
 
 
 @pytest.mark.parametrize(("c", "storage"), MATRIX)
 def test_fresh_state_shares_no_buffer(c: Case, storage: str):
-    p = tree()
+    p = tree(c)
     for make in (c.build(storage=storage, **EVERYTHING).init, jax.jit(c.build(storage=storage).init)):
         where = pointers((p, make(p)))
         twice = [(a, b) for a, b in combinations(where, 2) if where[a] == where[b]]
@@ -32,7 +32,7 @@ def test_fresh_state_shares_no_buffer(c: Case, storage: str):
 def test_donated_step_runs_and_aliases(c: Case, storage: str):
     """Parameters and state are donated from the first step on, and every byte of them is reused."""
     opt = c.build(0.1, storage=storage)
-    p = tree()
+    p = tree(c)
     state, gs = opt.init(p), jax.tree.map(jnp.ones_like, p)
     step = jax.jit(lambda g, s, x: opt.step(g, s, x)[::-1], donate_argnums=(1, 2))
     size = sum(x.nbytes for x in jax.tree.leaves((p, state)))
@@ -45,7 +45,7 @@ def test_donated_step_runs_and_aliases(c: Case, storage: str):
     assert size - 8 <= memory.alias_size_in_bytes <= size
 
 
-@pytest.mark.parametrize(("c", "storage"), MATRIX)
+@pytest.mark.parametrize(("c", "storage"), [x for x in MATRIX if x.values[0].build().rule.pointwise])
 def test_a_donated_step_copies_nothing(c: Case, storage: str):
     """Donated in the order it returns them, parameters and state are overwritten where they lie."""
     opt, p = c.build(0.1, storage=storage), {"w": jax.ShapeDtypeStruct((256, 512), jnp.float32)}
@@ -53,6 +53,8 @@ def test_a_donated_step_copies_nothing(c: Case, storage: str):
     memory = step.lower(p, jax.eval_shape(opt.init, p), p).compile().memory_analysis()
     slots, word = len(opt.rule.slots()), {"f32": 0, "bf16": 4, "int8": 2}[storage]
     allowed = 0.4 if storage == "int8" else 0.04
+    if c.constructor == "lion":
+        allowed += {"f32": 4, "bf16": 2, "int8": 1}[storage]  # the step reads the slot as it was, as optax's does
     if slots > 2:
         allowed += word  # the second word comes from the first as it was
     if storage == "int8" and slots and not opt.rule.foreseeable(True):
@@ -63,7 +65,7 @@ def test_a_donated_step_copies_nothing(c: Case, storage: str):
 @pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
 def test_init_is_the_same_everywhere(c: Case):
     """init under jit, of tracers, under eval_shape and of ShapeDtypeStructs."""
-    p = params()
+    p = c.params()
     opt = c.build(**EVERYTHING)
     plain = opt.init(p)
     assert_identical(jax.jit(opt.init)(p), plain)
@@ -79,10 +81,10 @@ def test_init_is_the_same_everywhere(c: Case):
 @pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
 def test_state_of_the_init_under_jit_is_usable(c: Case):
     """One program for init and one for the step; neither leaves a constant in the other."""
-    opt, p = c.build(), params()
+    opt, p = c.build(), c.params()
     state = jax.jit(opt.init)(p)
     again = opt.init(p)
-    g = at(grads(steps=1), 0)
+    g = at(c.grads(steps=1), 0)
     assert_identical(opt.step(g, state, p), opt.step(g, again, p))
 
 

@@ -5,10 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cases import CASES, DEFAULTS, MATRIX, STORAGES, Case, at, grads, params, run
+from cases import CASES, DEFAULTS, MATRIX, STORAGES, Case, at, run
 from probes import Traced, assert_close
 
 COMPILERS = 3e-6  # two programs of the same arithmetic fused differently, three steps
+ITERATED = 1e-4  # of muon, whose iteration triples small singular values and their roundings every time
 EVERYTHING = {"weight_decay": 0.1, "max_norm": 1.0, "skip_nonfinite": True, "telemetry": True, "lr_scale": {"w": 0.5}}
 REPLICAS = [
     pytest.param(c, s, id=f"{c.name}-{s}", marks=() if s == "f32" or c.name == "adam" else pytest.mark.slow)
@@ -17,11 +18,16 @@ REPLICAS = [
 ]
 
 
+def tolerance(c: Case) -> tuple[float, float]:
+    """(relative, absolute) between two programs of one optimizer."""
+    return (ITERATED, 1e-6) if c.constructor == "muon" else (COMPILERS, 1e-9)
+
+
 @pytest.mark.parametrize(("c", "storage"), MATRIX)
 def test_one_trace(c: Case, storage: str):
     """Three steps of one optimizer and three of another learning rate: one trace, as the optimizer is an argument."""
     traced = Traced(lambda opt, g, s, p: opt.step(g, s, p))
-    step, p, gs = jax.jit(traced), params(), grads(steps=3)
+    step, p, gs = jax.jit(traced), c.params(), c.grads(steps=3)
     for rate in (0.1, 0.003):
         opt = c.build(rate, storage=storage)
         x, state = p, opt.init(p)
@@ -33,7 +39,7 @@ def test_one_trace(c: Case, storage: str):
 @pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
 def test_no_eager_compilation_after_warm_up(c: Case, compilations):
     """Steps 3 to 6 outside any jit compile nothing, nor does another learning rate or another weight decay."""
-    p, gs = params(), [at(grads(steps=6), t) for t in range(6)]
+    p, gs = c.params(), [at(c.grads(steps=6), t) for t in range(6)]
     engine = EVERYTHING if c in DEFAULTS else {}
     opt, other = (c.build(rate, **{**engine, "weight_decay": wd}) for rate, wd in ((0.1, 0.1), (0.2, 0.3)))
     x, state = p, opt.init(p)
@@ -56,7 +62,7 @@ def test_compilations_are_seen(compilations):
 @pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
 def test_no_hyperparameter_in_the_program(c: Case):
     """Two optimizers that differ in numbers alone lower to the same text."""
-    p = params()
+    p = c.params()
     texts = [
         jax.jit(lambda o, g, s, x: o.step(g, s, x)).lower(o, p, o.init(p), p).as_text()
         for o in (c.build(0.1, weight_decay=0.1), c.build(0.2, weight_decay=0.3))
@@ -67,18 +73,18 @@ def test_no_hyperparameter_in_the_program(c: Case):
 @pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
 def test_jit_is_eager(c: Case):
     """Step by step outside any jit, and as one compiled scan."""
-    opt, p, gs = c.build(0.05), params(), grads(steps=3)
+    opt, p, gs = c.build(0.05), c.params(), c.grads(steps=3)
     x, state = p, opt.init(p)
     for t in range(3):
         x, state = opt.step(at(gs, t), state, x)
     closed = jax.jit(lambda: run(opt, p, gs)[:2])()
-    assert_close(closed, (x, state), rtol=COMPILERS, atol=1e-9)
+    assert_close(closed, (x, state), *tolerance(c))
 
 
 @pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
 def test_update_is_step(c: Case):
     """update then add, and the fused step, give the same state to the bit and the same f32 parameters to an ulp."""
-    opt, p, gs = c.build(0.05, max_norm=1.0), params(), grads(steps=5)
+    opt, p, gs = c.build(0.05, max_norm=1.0), c.params(), c.grads(steps=5)
     fused, by_step, _ = run(opt, p, gs)
     plain, by_update, _ = run(opt, p, gs, fused=False)
     assert_close(plain, fused, rtol=COMPILERS, atol=1e-9)
@@ -89,7 +95,7 @@ def test_update_is_step(c: Case):
 def test_vmapped_sweep_is_single_runs(c: Case):
     """A batch of learning rates as one program against one run each; the batch as a value, or made under vmap."""
     rates = [1e-3, 0.1, 0.02]
-    p, gs = params(), grads(steps=4)
+    p, gs = c.params(), c.grads(steps=4)
     batch = c.build(jnp.asarray(rates, jnp.float32), **{"weight_decay": 0.01})
     swept = jax.jit(jax.vmap(lambda o: run(o, p, gs)[:2]))(batch)
     made = jax.jit(jax.vmap(lambda lr: run(c.build(lr, weight_decay=0.01), p, gs)[:2]))
@@ -97,29 +103,28 @@ def test_vmapped_sweep_is_single_runs(c: Case):
     single = jax.jit(lambda o: run(o, p, gs)[:2])
     for i, rate in enumerate(rates):
         want = single(c.build(rate, weight_decay=0.01))
-        assert_close(at(swept, i), want, rtol=COMPILERS, atol=1e-9)
-        assert_close(at(inside, i), want, rtol=COMPILERS, atol=1e-9)
+        assert_close(at(swept, i), want, *tolerance(c))
+        assert_close(at(inside, i), want, *tolerance(c))
 
 
 @pytest.mark.parametrize(("c", "storage"), REPLICAS)
 def test_vmapped_replicas_are_single_runs(c: Case, storage: str):
     """Two replicas of the parameters and gradients; for adamw with everything in the engine switched on."""
     opt = c.build(0.05, **{**(EVERYTHING if c.name == "adamw" else {}), "storage": storage})
-    p, gs = params(), grads(steps=3)
+    p, gs = c.params(), c.grads(steps=3)
     ps = jax.tree.map(lambda x: jnp.stack([x, 2 * x + 1]), p)
     replicas = jax.tree.map(lambda x: jnp.stack([x, -0.5 * x]), gs)
     both = jax.jit(jax.vmap(lambda x, g: run(opt, x, g)[:2]))(ps, replicas)
     for i in range(2):
         want = jax.jit(lambda x, g: run(opt, x, g)[:2])(at(ps, i), at(replicas, i))
         # a last-bit difference before stochastic rounding may move a stored slot by one bf16 step
-        tolerance = COMPILERS if storage == "f32" else 1e-2
-        assert_close(at(both, i), want, rtol=tolerance, atol=1e-9)
+        assert_close(at(both, i), want, *(tolerance(c) if storage == "f32" else (1e-2, 1e-9)))
 
 
 def test_sweep_of_every_hyperparameter():
     """b1, eps and weight decay may be batches too; they broadcast against one another."""
     c = next(c for c in CASES if c.name == "adam")
-    p, gs = params(), grads(steps=3)
+    p, gs = c.params(), c.grads(steps=3)
     batch = c.build(jnp.array([0.1, 0.2]), b1=np.array([0.9, 0.5]), eps=jnp.array([1e-8, 1e-2]), weight_decay=0.1)
     swept = jax.vmap(lambda o: run(o, p, gs)[0])(batch)
     for i, (lr, b1, eps) in enumerate(((0.1, 0.9, 1e-8), (0.2, 0.5, 1e-2))):

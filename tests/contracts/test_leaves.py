@@ -61,17 +61,18 @@ EVERYTHING = {"weight_decay": 0.1, "max_norm": 1.0, "telemetry": True, "skip_non
 @pytest.mark.parametrize("engine", [{}, EVERYTHING], ids=["plain", "everything"])
 @pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
 def test_other_leaves_are_carried_along(c: Case, engine: dict):
-    params, grads = odd_tree()
+    params, grads = map(c.fit, odd_tree())
     opt = c.build(0.1, **engine)
     state = opt.init(params)
-    for slot in state.slots.values():
-        assert {k for k, x in slot.items() if x is not None} == {"w", "scalar", "empty"}
+    for name, slot in state.slots.items():
+        kept = {k for k, x in slot.items() if x is not None}
+        assert kept <= {"w", "scalar", "empty"} if opt.rule.slots()[name].own else kept == {"w", "scalar", "empty"}
     fused, new = opt.step(grads, state, params)
     assert avals(new) == avals(state)
     for name in ("none", "count", "ids", "on", "key", "act", "name"):
         assert fused[name] is params[name]
     assert np.all(np.asarray(fused["w"]) < 1)
-    assert float(fused["scalar"]) < 2
+    assert np.all(np.asarray(fused["scalar"]) < 2)
     assert fused["empty"].shape == (0, 3)
     updates, _ = opt.update(grads, state, params)
     for name in ("none", "count", "act", "name"):
@@ -86,16 +87,17 @@ def test_other_leaves_are_carried_along(c: Case, engine: dict):
 @pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
 def test_none_only_in_gradients(c: Case):
     """A leaf or a subtree without gradient keeps its bits and its slots; integer leaves may have float0 gradients."""
-    params = {"a": jnp.ones(3), "sub": {"b": jnp.ones(2), "c": jnp.ones(2)}, "n": jnp.arange(2)}
+    params = c.fit({"a": jnp.ones(3), "sub": {"b": jnp.ones(2), "c": jnp.ones(2)}, "n": jnp.arange(2)})
+    ones = c.fit(jnp.ones(3))
     zero = np.zeros(2, jax.dtypes.float0)
     opt = c.build(0.1, weight_decay=0.1)
     state = opt.init(params)
     for without in ({"b": None, "c": None}, None):
-        fused, new = opt.step({"a": jnp.ones(3), "sub": without, "n": zero}, state, params)
+        fused, new = opt.step({"a": ones, "sub": without, "n": zero}, state, params)
         assert_identical(fused["sub"], params["sub"])
         assert_identical({k: s["sub"] for k, s in new.slots.items()}, {k: s["sub"] for k, s in state.slots.items()})
         assert np.all(np.asarray(fused["a"]) < 1)
-        updates, _ = opt.update({"a": jnp.ones(3), "sub": without, "n": zero}, state, params)
+        updates, _ = opt.update({"a": ones, "sub": without, "n": zero}, state, params)
         assert not np.any(updates["sub"]["b"])
 
 
@@ -171,7 +173,7 @@ def test_a_bare_array_is_a_tree():
     assert opt.step(2.0, opt.init(1.0), 1.0)[0].shape == ()
 
 
-@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", [c for c in DEFAULTS if c.build().rule.ranks is None], ids=lambda c: c.name)
 def test_equinox_mlp_unfiltered(c: Case):
     """A whole eqx.nn.MLP, its activation functions included, goes through init and step; the loss falls."""
     model = eqx.nn.MLP(2, 1, 8, 2, key=jax.random.key(0))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cases import CASES, CORE, DEFAULTS, ENGINES, SCALES, STORAGES, Case, grads, oracle, params, run, table
+from cases import CASES, CORE, DEFAULTS, ENGINES, SCALES, STORAGES, Case, oracle, run, table
 from golden import inputs
 from probes import excess
 
@@ -34,9 +34,9 @@ def trainer(c: Case, **engine):
 
 def error(c: Case, train, dtype, scale: float, rtol: float, rounding: float, **engine) -> float:
     """Excess of one trajectory over its tolerance."""
-    history = train(params(dtype), grads(dtype, scale), jnp.asarray(RATES, dtype))
+    history = train(c.params(dtype), c.grads(dtype, scale), jnp.asarray(RATES, dtype))
     assert all(x.dtype == dtype for x in history.values())
-    start, want = inputs.flatten(inputs.parameters()), oracle(c, scale, RATES, **engine)
+    start, want = inputs.flatten(inputs.parameters(c.leaves)), oracle(c, scale, RATES, **engine)
     return excess(table(history), want, start, rtol, rounding)
 
 
@@ -70,8 +70,8 @@ def test_every_storage_has_a_tolerance():
 def test_stored(c: Case, storage: str):
     """The distance to the oracle relative to the displacement, in the mean square over entries and steps."""
     train = trainer(c, storage=storage)
-    start = inputs.flatten(inputs.parameters())
+    start = inputs.flatten(inputs.parameters(c.leaves))
     for scale in (1.0, 1e-4):
         want = oracle(c, scale, RATES)
-        got = table(train(params(), grads(scale=scale), jnp.asarray(RATES, jnp.float32)))
+        got = table(train(c.params(), c.grads(scale=scale), jnp.asarray(RATES, jnp.float32)))
         assert np.linalg.norm(got - want) <= TOLERANCE[storage] * np.linalg.norm(want - start), scale

@@ -167,4 +167,4 @@ OPTAX_MORE = (
 )
 
 RECORDED = TORCH + TORCH_MORE + OPTAX + OPTAX_MORE  # what the files hold
-ROWS = TORCH + OPTAX  # what the library is held to
+ROWS = RECORDED  # what the library is held to

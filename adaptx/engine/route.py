@@ -1,0 +1,324 @@
+"""Which optimizer each leaf has: several optimizers in one, and none for frozen leaves.
+
+Clipping, guards and telemetry are one decision over the whole tree, and so is the step: rates, decay, storage and
+controllers are each group's own.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, PyTree
+
+from ..values import Scalar, schedule_names, static, value_class
+from .choices import Patterns, by_leaf, is_function, shortened
+from .cost import LeafCost, tree_bytes
+from .groups import Call, Group, advance, refuse_unknown_extra
+from .optimizer import Optimizer, no_update
+from .options import Options, options
+from .state import fresh_state
+from .transformation import Transformation
+from .tree import Frozen, Leaves, gradients, take_apart
+
+WHOLE = ("max_norm", "skip_nonfinite", "telemetry", "axis_name")  # options of the whole tree, not of a group
+
+
+class Routed(NamedTuple):
+    """The state of a route."""
+
+    step: Array  # int32, updates taken so far, saturating
+    groups: dict[str, Any]  # name -> state; a frozen group has none
+    metrics: dict[str, Array]  # of the whole tree: name -> f32 scalar
+
+
+@value_class
+class Freeze(Transformation):
+    """No optimizer: the leaf keeps its bits, and costs no state."""
+
+    def init(self, params: PyTree) -> tuple[()]:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Nothing."""
+        del params
+        return ()
+
+    def update(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, grads: PyTree, state: tuple[()], params: PyTree | None = None, **extra: Any
+    ) -> tuple[PyTree, tuple[()]]:
+        """Updates of zero."""
+        leaves = take_apart(grads if params is None else params)
+        return leaves.join([jnp.zeros_like(p) for p in leaves.arrays], no_update), state
+
+    def step(self, grads: PyTree, state: tuple[()], params: PyTree, **extra: Any) -> tuple[PyTree, tuple[()]]:
+        """The parameters as they are."""
+        return params, state
+
+    def scaled(self, factor: Scalar) -> "Freeze":
+        """Itself."""
+        del factor
+        return self
+
+    def costs(self, leaves: Leaves) -> list[LeafCost]:
+        """Parameters alone."""
+        rows = zip(leaves.paths, leaves.arrays, strict=True)
+        sized = [
+            (path, np.shape(p), p.dtype, tree_bytes(jax.ShapeDtypeStruct(np.shape(p), p.dtype))) for path, p in rows
+        ]
+        return [LeafCost(path, shape, str(dtype), size, 0, {}, {}, False, 0.0) for path, shape, dtype, size in sized]
+
+    def scalar_bytes(self, leaves: Leaves) -> int:
+        """None."""
+        return 0
+
+    def __repr__(self) -> str:
+        return "freeze()"
+
+
+class Member(NamedTuple):
+    """An optimizer of a route with its leaves."""
+
+    names: tuple[str, ...]  # of its group, and of the groups around that in a route of routes
+    opt: Optimizer
+    leaves: Leaves
+
+
+@value_class
+class Route(Transformation):
+    """Several optimizers in one: see `adaptx.route`."""
+
+    groups: dict[str, Transformation]
+    options: Options  # of the whole tree
+    by: Callable[[str, Array], str] | Frozen | tuple[tuple[str, str], ...] = static(default=())
+    default: str | None = static(default=None)
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """Names of the extra arguments that update and step must be given."""
+        return frozenset().union(*(group.requires for group in self.groups.values()))
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """What is measured of the whole tree at every step."""
+        return self.options.metric_names
+
+    def labels(self, leaves: Leaves) -> list[str]:
+        """The group of every trained leaf.
+
+        Raises:
+            ValueError: for a leaf without a group, or a group that is none.
+        """
+        if isinstance(self.by, tuple):
+            patterns = Patterns(tuple(name for _, name in self.by), tuple(pattern for pattern, _ in self.by))
+            found = by_leaf("by", patterns, leaves, None)
+        elif isinstance(self.by, Frozen):
+            found = by_leaf("by", self.by.tree, leaves, None)
+        else:
+            found = [self.by(path, p) for path, p in zip(leaves.paths, leaves.arrays, strict=True)]
+        found = [self.default if name is None else name for name in found]
+        for path, name in zip(leaves.paths, found, strict=True):
+            if name not in self.groups:
+                came = "has no group" if name is None else f"is sent to {name!r}"
+                raise ValueError(
+                    f"route: parameter '{path}' {came}, expected one of {', '.join(map(repr, self.groups))}; name its "
+                    "group in by=, or give the rest one with default=."
+                )
+        return found
+
+    def split(self, leaves: Leaves) -> Iterator[tuple[str, Transformation, Leaves]]:
+        """(name, group, its leaves) of every group."""
+        labels = self.labels(leaves)
+        for name, group in self.groups.items():
+            yield name, group, leaves.only([label == name for label in labels])
+
+    def members(self, leaves: Leaves, around: tuple[str, ...] = ()) -> list[Member]:
+        """Every optimizer with its leaves, those of routes inside too."""
+        out = []
+        for name, group, some in self.split(leaves):
+            if isinstance(group, Route):
+                out += group.members(some, (*around, name))
+            elif isinstance(group, Optimizer):
+                out.append(Member((*around, name), group, some))
+        return out
+
+    def init(self, params: PyTree) -> Routed:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Fresh state for params (arrays, tracers or ShapeDtypeStructs); shares no buffer with them."""
+        members = self.members(take_apart(params))
+        zero = {name: jnp.zeros((), jnp.float32) for name in self.metric_names}
+        states = {member.names: fresh_state(member.opt, member.leaves) for member in members}
+        return self.assembled(states, (), jnp.zeros((), jnp.int32), zero)
+
+    def assembled(
+        self, states: Mapping[tuple[str, ...], Any], around: tuple[str, ...], step: Array, metrics: dict[str, Array]
+    ) -> Routed:
+        """The state of the route from those of its optimizers."""
+        groups: dict[str, Any] = {}
+        for name, group in self.groups.items():
+            here = (*around, name)
+            if isinstance(group, Route):
+                groups[name] = group.assembled(states, here, jnp.array(step), {})
+            elif isinstance(group, Optimizer):
+                groups[name] = states[here]
+        return Routed(step, groups, metrics)
+
+    def update(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self, grads: PyTree, state: Routed, params: PyTree | None = None, **extra: Any
+    ) -> tuple[PyTree, Routed]:
+        """optax's contract: (updates in the parameter's dtype, new state); add the updates to the parameters."""
+        if params is None:
+            raise ValueError("a route sends parameters by their paths: call update(grads, state, params).")
+        leaves = take_apart(params)
+        outs, state = self._advanced(grads, state, leaves, extra, fused=False)
+        return leaves.join(outs, no_update), state
+
+    def step(self, grads: PyTree, state: Routed, params: PyTree, **extra: Any) -> tuple[PyTree, Routed]:
+        """(new parameters, new state): update and apply in one pass, rounded once to the parameter's dtype."""
+        refuse_unknown_extra(self.requires, extra)
+        leaves = take_apart(params)
+        outs, state = self._advanced(grads, state, leaves, extra, fused=True)
+        return leaves.join(outs, lambda leaf: leaf), state
+
+    def _advanced(self, grads: PyTree, state: Routed, leaves: Leaves, extra: dict[str, Any], *, fused: bool):
+        found = dict(zip(leaves.trained, gradients(grads, leaves), strict=True))
+        members = self.members(leaves)
+        groups = [
+            Group(m.opt, self.state_of(state, m.names), m.leaves, [found[i] for i in m.leaves.trained]) for m in members
+        ]
+        outs, states, common = advance(groups, self.options, Call(state.step, state.metrics, extra, fused))
+        moved = {
+            i: x for m, some in zip(members, outs, strict=True) for i, x in zip(m.leaves.trained, some, strict=True)
+        }
+        still = {i: p if fused else jnp.zeros_like(p) for i, p in zip(leaves.trained, leaves.arrays, strict=True)}
+        after = {member.names: one for member, one in zip(members, states, strict=True)}
+        every = [moved.get(i, still[i]) for i in leaves.trained]
+        return every, self.assembled(after, (), common.step, common.metrics)
+
+    def state_of(self, state: Any, names: tuple[str, ...]) -> Any:
+        """The state of an optimizer inside.
+
+        Raises:
+            TypeError: where state is none of a route.
+            ValueError: where it is one of other groups.
+        """
+        for name in names:
+            if not isinstance(state, Routed):
+                raise TypeError(
+                    f"state must be what route(…).init(params) returned, got {type(state).__name__}; pass the state this "
+                    "route gave last."
+                )
+            if name not in state.groups:
+                raise ValueError(
+                    f"state has the groups {', '.join(map(repr, state.groups)) or 'none'}, but this route trains {name!r}; "
+                    "make the state with its init(params), or carry it over with adaptx.convert."
+                )
+            state = state.groups[name]
+        return state
+
+    def scaled(self, factor: Scalar) -> "Route":
+        """The same with every displacement multiplied by a factor."""
+        return dataclasses.replace(self, groups={name: group.scaled(factor) for name, group in self.groups.items()})
+
+    def reset(self, state: Routed, params: PyTree) -> Routed:
+        """The state at params with fresh slots; step number and controllers go on."""
+        members = self.members(take_apart(params))
+        states = {m.names: m.opt.reset_on(self.state_of(state, m.names), m.leaves) for m in members}
+        return self.assembled(states, (), state.step, state.metrics)
+
+    def costs(self, leaves: Leaves) -> list[LeafCost]:
+        """What every trained leaf costs, in the order of the tree, with the name of its group."""
+        out = {}
+        for name, group, some in self.split(leaves):
+            for i, row in zip(some.trained, group.costs(some), strict=True):
+                out[i] = dataclasses.replace(row, group=f"{name}/{row.group}" if row.group else name)
+        return [out[i] for i in leaves.trained]
+
+    def scalar_bytes(self, leaves: Leaves) -> int:
+        """Bytes of the state that no leaf has."""
+        return 4 + 4 * len(self.metric_names) + sum(group.scalar_bytes(some) for _, group, some in self.split(leaves))
+
+    def replace(self, **changes: Any) -> "Route":
+        """The same route with other groups, under their names, or other options of the whole tree."""
+        groups = {name: changes.pop(name, group) for name, group in self.groups.items()}
+        by = dict(self.by) if isinstance(self.by, tuple) else self.by.tree if isinstance(self.by, Frozen) else self.by
+        whole = {name: value for name, value in self.options.given().items() if name in WHOLE}
+        return route(groups, by=by, default=self.default, **{**whole, **changes})
+
+    def __repr__(self) -> str:
+        by = dict(self.by) if isinstance(self.by, tuple) else self.by
+        rest = [f"by={by!r}", *([f"default={self.default!r}"] if self.default else []), *self.options.changed()]
+        return f"route({self.groups!r}, {', '.join(rest)})"
+
+
+def route(
+    groups: Mapping[str, Transformation],
+    by: Mapping[str, str] | Callable[[str, Any], str] | PyTree,
+    default: str | None = None,
+    **whole: Any,
+) -> Route:
+    """Several optimizers in one: which of them each leaf has.
+
+    `adaptx.route({"hidden": muon(0.02), "rest": adamw(3e-4)}, by={"kernel$": "hidden"}, default="rest", max_norm=1.0)`
+
+    Args:
+        groups: name -> an adaptx optimizer, another route, or `adaptx.freeze()`.
+        by: the group of every leaf: a tree like the parameters with a name at every leaf, {path regex: name} (the first
+            match counts), or a function of (path, leaf).
+        default: the group of leaves that by leaves out; None to refuse them.
+        **whole: max_norm, skip_nonfinite, telemetry and axis_name, which decide over the whole tree (`EngineOptions`).
+
+    Metrics are named by group, 'hidden/learning_rate'; those of the whole tree are not. `describe(params)` shows every
+    leaf's group.
+
+    Raises:
+        TypeError, ValueError: for a group that is no optimizer, or has an option of the whole tree.
+    """
+    if not isinstance(groups, Mapping) or not groups:
+        raise TypeError(f"route takes {{name: optimizer}}, got {groups!r}; name every group.")
+    for name, group in groups.items():
+        _check_group(name, group)
+    if default is not None and default not in groups:
+        raise ValueError(
+            f"route: default={default!r} is none of the groups {shortened(list(groups))}; name one of them."
+        )
+    for name in whole:
+        if name not in WHOLE:
+            raise TypeError(
+                f"route has no option {name!r}; its options are {', '.join(WHOLE)}, others are its groups'."
+            )
+    return Route(dict(groups), options("route()", whole), _by(by), default)
+
+
+def _check_group(name: str, group: Any) -> None:
+    where = f"route: group {name!r}"
+    if isinstance(group, type) or callable(group):
+        raise TypeError(f"{where} is {getattr(group, '__name__', group)!r}, which was not called; call it.")
+    if not isinstance(group, (Optimizer, Route, Freeze)):
+        wrapped = isinstance(group, Transformation)
+        remedy = (
+            "put the wrapper around the whole route" if wrapped else "use optax.partition for optax transformations"
+        )
+        raise TypeError(
+            f"{where} must be an adaptx optimizer, a route or freeze(), got {type(group).__name__}; {remedy}."
+        )
+    if isinstance(group, (Optimizer, Route)):
+        given, plain = group.options.given(), options("", {}).given()
+        for option in WHOLE:
+            if given[option] is not plain[option] and given[option] != plain[option]:
+                raise ValueError(
+                    f"{where} has {option}={given[option]!r}, which decides over the whole tree; give it to route."
+                )
+
+
+def _by(by: Any) -> Any:
+    if is_function("by", by):
+        return by
+    if isinstance(by, Mapping) and all(isinstance(key, str) and isinstance(name, str) for key, name in by.items()):
+        return tuple(by.items())
+    if by is None:
+        raise TypeError("route needs by=: a labelled tree, {path regex: group}, or a function of (path, leaf).")
+    return Frozen(by)
+
+
+def freeze() -> Freeze:
+    """No optimizer: the group of leaves that keep their bits, whatever decays elsewhere, and cost no state."""
+    return Freeze()

@@ -1,0 +1,100 @@
+"""Adafactor.
+
+    β̂ = 1 − t^(−c)                       c = decay_rate               section 7.2
+    r ← β̂ r + (1 − β̂) mean over columns of (g² + ε₁)                  Algorithm 4, line 5
+    q ← β̂ q + (1 − β̂) mean over rows of (g² + ε₁)                     line 6
+    v̂ = r qᵀ / mean(r)                                                 line 7
+    u = g / √v̂,  u ← u / max(1, RMS(u) / clip_threshold)               lines 8-9
+    d = max(ε₂, RMS(p)) · u              scale_parameter; else d = u   lines 3 and 10
+                                         the engine does p ← p − lr·d
+
+The last two axes are rows and columns; those before are a batch of matrices. Arrays with fewer axes, or whose last two
+are not both as long as min_dim_size_to_factor, keep v ← β̂ v + (1 − β̂)(g² + ε₁) whole. With b1, m ← b₁ m + (1 − b₁) u
+takes the place of u, without correction of its bias.
+Shazeer & Stern, "Adafactor: adaptive learning rates with sublinear memory cost", 2018, arXiv:1804.04235, Algorithms
+4 to 6. Their relative step is a learning rate of min(10⁻², 1/√t).
+Departs from the paper in: the mean in place of the sum for rows and columns, which is the same v̂; b1, which the paper
+leaves at 0.
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from ..base import Rule, UnsignedOwn, Weighed
+from ..numerics import capped, divide, ema, filled, root
+from ..values import Decay, Scalar, checked, decay, flag, number, static, value_class, whole
+
+
+class Factors(NamedTuple):
+    r: UnsignedOwn  # row means of the mean squared gradient, (…, rows), units of g²; None where not factored
+    q: UnsignedOwn  # column means, (…, columns), units of g²; None where not factored
+    v: UnsignedOwn  # mean squared gradient, units of g²; None where factored
+    m: Weighed | None = None  # mean direction, no unit
+
+
+@value_class
+class Adafactor(Rule):
+    """Adafactor. Looks at whole arrays; two vectors in place of a second moment, one slot more with b1."""
+
+    decay_rate: Scalar = 0.8  # c > 0
+    eps1: Scalar = 1e-30  # ≥ 0, units of g²
+    eps2: Scalar = 1e-3  # ≥ 0, units of p
+    clip_threshold: Scalar = 1.0  # > 0, RMS of u
+    b1: Decay | Scalar | None = None  # in [0, 1); None for no mean
+    min_dim_size_to_factor: int = static(default=1)  # ≥ 1, elements
+    scale_parameter: bool = static(default=True)
+    Slots = Factors
+    pointwise = False
+    reads_params = True
+    reference = "arXiv:1804.04235"
+
+    def __post_init__(self):
+        checked(self, decay_rate=number("decay_rate", self.decay_rate, 0.0, open_low=True))
+        checked(self, eps1=number("eps1", self.eps1, 0.0), eps2=number("eps2", self.eps2, 0.0))
+        checked(self, clip_threshold=number("clip_threshold", self.clip_threshold, 0.0, open_low=True))
+        checked(self, b1=None if self.b1 is None else decay("b1", self.b1))
+        whole("min_dim_size_to_factor", self.min_dim_size_to_factor, 1)
+        flag("scale_parameter", self.scale_parameter)
+
+    def unused(self):
+        return ("m",) if self.b1 is None else ()
+
+    def initial(self, name, p):
+        if name == "m":
+            return 0.0
+        if self._factored(p) == (name == "v"):
+            return None
+        return filled(p if name == "v" else jnp.sum(p, -1 if name == "r" else -2), 0.0)
+
+    def advance(self, g, s, p, k):
+        square = capped(g * g) + self.eps1
+        weight = k.t ** (-self.decay_rate)  # 1 − β̂
+        if self._factored(g):
+            r, q = (old + weight * (jnp.mean(square, axis) - old) for old, axis in ((s.r, -1), (s.q, -2)))
+            v = None
+        else:
+            r, q, v = None, None, s.v + weight * (square - s.v)
+        return Factors(r, q, v, None if self.b1 is None else ema(s.m, self._clipped(g, r, q, v), self.b1))
+
+    def direction(self, g, s, old, p, k):
+        u = self._clipped(g, s.r, s.q, s.v) if self.b1 is None else s.m
+        return jnp.maximum(self.eps2, self._rms(p)) * u if self.scale_parameter else u
+
+    def precondition(self, x, s):
+        return divide(x, root(self._second(x, s.r, s.q, s.v)))
+
+    def _factored(self, p):
+        return p.ndim >= 2 and min(p.shape[-2:]) >= self.min_dim_size_to_factor
+
+    def _second(self, g, r, q, v):
+        if not self._factored(g):
+            return v
+        return divide(r, jnp.mean(r, -1, keepdims=True))[..., None] * q[..., None, :]
+
+    def _clipped(self, g, r, q, v):
+        u = divide(g, root(self._second(g, r, q, v)))
+        return u / jnp.maximum(1, self._rms(u) / self.clip_threshold)
+
+    def _rms(self, x):
+        return root(jnp.mean(x * x))
