@@ -173,7 +173,7 @@ class Leaf(NamedTuple):
     """One array as a controller sees it, in the arithmetic dtype."""
 
     g: Array  # the gradient, clipped, with l2 decay
-    d: Array | None  # the rule's direction with decoupled decay; None where measuring does not look at it
+    d: Array  # the rule's direction with decoupled decay; not there while measuring unless `sees_direction`
     x: Array  # the parameter, as finely as it is known
     marks: Any  # the controller's, a `Marks`
     scale: Scalar  # the factor that the engine will put on the displacement; 1 for none
@@ -228,7 +228,7 @@ class Controller(ABC):
 
     @property
     def metric_names(self) -> tuple[str, ...]:
-        """What it shows of every step."""
+        """What it shows of every step: its rate and its `reports`."""
         return ("learning_rate", *self.reports)
 
     @property
@@ -285,7 +285,7 @@ class Controller(ABC):
         return c
 
     @abstractmethod
-    def rate(self, c: Any, k: Tick) -> Array:
+    def rate(self, c: Any, k: Tick) -> Scalar:
         """The learning rate this step uses, after update."""
 
     def move(self, leaf: Leaf, c: Any, k: Tick) -> tuple[Array, Any]:

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, PyTree
 
-from .values import Decay, Parts, Scalar
+from .values import Decay, Parts, Scalar, is_traced
 
 # Taylor coefficients 1/k! of (eˣ − 1)/x, highest first: below |x| = 0.7 the remainder is under half an f32 ulp.
 _EXPM1 = tuple(1.0 / math.factorial(k) for k in range(11, 0, -1))
@@ -131,11 +131,16 @@ def root(x):
 
 
 def divide(x, y):
-    """x / y with x / 0 = 0: a coordinate that never had a gradient has no direction; its derivatives are 0 there too."""
+    """x / y with x / 0 = 0: a coordinate that never had a gradient has no direction; its derivatives are 0 there too.
+
+    A y that x is broadcast against is inverted once; a select would want it sharded like x.
+    """
     x, y = jnp.asarray(x), jnp.asarray(y)
-    if x.shape != y.shape or x.dtype != y.dtype:
+    if x.shape != y.shape:
+        return x * divide(lax.full_like(y, 1), y)
+    if x.dtype != y.dtype:
         dtype = jnp.result_type(x, y)
-        x, y = jnp.broadcast_arrays(x.astype(dtype), y.astype(dtype))
+        x, y = x.astype(dtype), y.astype(dtype)
     zero = lax.full_like(y, 0)
     none = lax.eq(y, zero)
     return lax.select(none, zero, lax.div(x, lax.select(none, lax.full_like(y, 1), y)))
@@ -154,7 +159,7 @@ def filled(like: Array, value: Scalar, dtype: Any = None) -> Array:
 
 def tied(x: Array, like: Array) -> Array:
     """x, sharded as an array of its shape: under jit a constant would come out replicated, a select on it does not."""
-    return jnp.where(like == like, x, x) if isinstance(like, jax.core.Tracer) and x.shape == like.shape else x
+    return jnp.where(like == like, x, x) if is_traced(like) and x.shape == like.shape else x
 
 
 def counter_bits(shape: tuple[int, ...], salt: Array) -> Array:

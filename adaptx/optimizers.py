@@ -127,8 +127,8 @@ def adamw(
 
     Loshchilov & Hutter, "Decoupled weight decay regularization", 2019, arXiv:1711.05101 (as torch scales it: by lr).
     """
-    engine = {"weight_decay": 1e-2, **flat(engine)}
-    return build("adamw", rules.Adam(b1, b2, eps, debias, amsgrad, nesterov), learning_rate, engine)
+    options = {"weight_decay": 1e-2, **flat(engine)}
+    return build("adamw", rules.Adam(b1, b2, eps, debias, amsgrad, nesterov), learning_rate, options)
 
 
 def lion(learning_rate: Rate = 1e-4, b1: Scalar = 0.9, b2: Scalar = 0.99, **engine: Unpack[EngineOptions]) -> Optimizer:
@@ -225,9 +225,9 @@ def lars(
     You, Gitman & Ginsburg, 2017, arXiv:1708.03888.
     """
     controller = controllers.trust_ratio(_open("lars", learning_rate), coefficient, eps, None, max_ratio, before=True)
-    engine = {"decay_mode": "l2", **flat(engine)}
+    options = {"decay_mode": "l2", **flat(engine)}
     bound = ("coefficient", "eps", "max_ratio")
-    return build("lars", rules.Momentum(decay, 0.0, nesterov), controller, engine, bound)
+    return build("lars", rules.Momentum(decay, 0.0, nesterov), controller, options, bound)
 
 
 def lamb(

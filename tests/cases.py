@@ -20,12 +20,12 @@ import pytest
 
 import adaptx
 from adaptx import optimizers, rules
+from adaptx.controllers.constant import Constant
 from adaptx.engine import storage as storages
 from adaptx.engine.array import arithmetic
 from adaptx.engine.optimizer import build
 from adaptx.engine.state import rows_of, treatment
 from adaptx.engine.tree import take_apart
-from adaptx.controllers.constant import Constant
 from golden import inputs
 from oracles import trajectory
 
@@ -106,7 +106,7 @@ class Case:
         return tuple(inputs.SHAPES) if self.build().rule.ranks is None else inputs.MATRICES
 
     def fit(self, tree: Any) -> Any:
-        """A tree of a test with every array as the rule takes it: vectors as matrices of one row, if it takes no others."""
+        """A tree of a test, every array as the rule takes it: vectors as matrices of one row, if it takes no others."""
         ranks = self.build().rule.ranks
 
         def one(x):
@@ -114,7 +114,9 @@ class Case:
             shape = (1,) * (least - jnp.ndim(x)) + jnp.shape(x) if least > jnp.ndim(x) else None
             if shape is None or not jnp.issubdtype(x.dtype, jnp.floating):
                 return x
-            return jax.ShapeDtypeStruct(shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else jnp.reshape(x, shape)
+            return (
+                jax.ShapeDtypeStruct(shape, x.dtype) if isinstance(x, jax.ShapeDtypeStruct) else jnp.reshape(x, shape)
+            )
 
         return jax.tree.map(one, tree)
 

@@ -160,7 +160,7 @@ def test_leaves_and_steps_draw_different_bits():
 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_what_is_kept(policy: str):
-    """An array of the right type at narrow leaves, None at f32 leaves; the policy alone decides whether there is a tree."""
+    """An array of the right type at narrow leaves, None at f32 leaves; the policy alone decides if there is a tree."""
     opt = adaptx.adam(1e-3, rounding=policy)
     p = {"narrow": jnp.ones(5, jnp.bfloat16), "wide": jnp.ones(3)}
     kept, name = opt.init(p).kept, KEPT.get(policy)

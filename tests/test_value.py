@@ -116,7 +116,9 @@ def test_is_optax():
 def test_two_learning_rates_share_one_trace(c: Case):
     traced = Traced(lambda o, p, gs: run(o, p, gs)[0])
     train = jax.jit(traced)
-    outs = [train(c.build(rate), c.params(), c.grads(steps=3)) for rate in (0.1, 0.2, jnp.float32(0.3), np.float64(0.4))]
+    outs = [
+        train(c.build(rate), c.params(), c.grads(steps=3)) for rate in (0.1, 0.2, jnp.float32(0.3), np.float64(0.4))
+    ]
     assert traced.count <= 2, "a Python number and an array are two types of argument, and no more"
     assert not np.allclose(outs[0]["w"], outs[1]["w"])
 

@@ -27,16 +27,16 @@ from ..values import Scalar, checked, number, static, value_class, whole
 
 
 class Memory(NamedTuple):
-    factor: Array  # η over base
-    rewards: Array  # by arm: S
-    pulls: Array  # by arm: N
-    arm: Array  # the one last pulled, −1 for none
-    total: Array  # Σ losses of this period
-    seen: Array  # steps of this period
-    before: Array  # mean loss of the period before
-    usual: Array  # δ̄
-    power: Array  # running mean square of δ − δ̄
-    periods: Array  # so far
+    factor: Scalar  # η over base
+    rewards: Scalar  # by arm: S
+    pulls: Scalar  # by arm: N
+    arm: Scalar  # the one last pulled, −1 for none
+    total: Scalar  # Σ losses of this period
+    seen: Scalar  # steps of this period
+    before: Scalar  # mean loss of the period before
+    usual: Scalar  # δ̄
+    power: Scalar  # running mean square of δ − δ̄
+    periods: Scalar  # so far
 
 
 @value_class

@@ -20,8 +20,8 @@ from ..values import Scalar, checked, number, value_class
 
 
 class Outcome(NamedTuple):
-    reward: Array  # ΣR
-    rate: Array  # Σ|u| / Σ|d|
+    reward: Scalar  # ΣR
+    rate: Scalar  # Σ|u| / Σ|d|
 
 
 class Bet(NamedTuple):

@@ -27,7 +27,10 @@ class Direction(Controller):
 
     base: Any = None
     scope = "global"
-    metric_names = ()  # pyright: ignore[reportAssignmentType]
+
+    @property
+    def metric_names(self):
+        return ()
 
     def rate(self, c, k):
         return -1.0

@@ -29,10 +29,10 @@ from ..values import Decay, Scalar, bound, checked, decay, number, one_of, stati
 
 
 class Estimate(NamedTuple):
-    d: Array  # distance to the solution, units of the parameters
-    n: Array  # weighted ⟨g, s⟩
-    norm: Array  # ‖g‖ at the first step
-    used: Array  # the rate the last step used
+    d: Scalar  # distance to the solution, units of the parameters
+    n: Scalar  # weighted ⟨g, s⟩
+    norm: Scalar  # ‖g‖ at the first step
+    used: Scalar  # the rate the last step used
 
 
 class Weighted(NamedTuple):

@@ -32,13 +32,13 @@ class Norm(NamedTuple):
 
 
 class Distance(NamedTuple):
-    distance: Array  # r̄
-    total: Array  # G
+    distance: Scalar  # r̄
+    total: Scalar  # G
 
 
 class Weighted(NamedTuple):
-    squared: Array  # r̄²
-    total: Array  # v
+    squared: Scalar  # r̄²
+    total: Scalar  # v
 
 
 def moved(leaf: Leaf) -> Moved:

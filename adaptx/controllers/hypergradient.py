@@ -23,8 +23,8 @@ from ..values import Scalar, bound, checked, number, one_of, static, value_class
 
 
 class Change(NamedTuple):
-    factor: Array  # multiplicative: η over base
-    offset: Array  # additive: η less base
+    factor: Scalar  # multiplicative: η over base
+    offset: Scalar  # additive: η less base
 
 
 class Last(NamedTuple):
@@ -81,9 +81,10 @@ class Hypergradient(Controller):
             rate = self._bounded(base + c.offset + self.hyper_lr * sums.dot)
             return c._replace(offset=rate - base)
         cosine = divide(sums.dot, jnp.sqrt(sums.gg) * jnp.sqrt(sums.dd))
-        weight = self.hyper_lr * jnp.where(cosine < 0, self.decrease, 1.0)
+        beta: Scalar = self.hyper_lr
+        weight = beta * jnp.where(cosine < 0, self.decrease, 1.0)
         rate = self._bounded(base * c.factor * jnp.exp(weight * cosine))
-        return c._replace(factor=jnp.where(base > 0, divide(rate, jnp.asarray(base)), c.factor))
+        return c._replace(factor=jnp.where(jnp.asarray(base) > 0, divide(rate, base), c.factor))
 
     def rate(self, c, k):
         return self._bounded(self.base_rate(k) * c.factor + c.offset)

@@ -21,8 +21,8 @@ from ..values import Decay, Scalar, bound, checked, decay, number, one_of, stati
 
 
 class Least(NamedTuple):
-    rate: Array
-    least: Array  # L_min
+    rate: Scalar
+    least: Scalar  # L_min
 
 
 class Mean(NamedTuple):

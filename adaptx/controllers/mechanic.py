@@ -22,11 +22,11 @@ from ..values import Scalar, checked, number, value_class
 
 
 class Bets(NamedTuple):
-    s: Array  # by β: the scale it bets on
-    m: Array  # by β: largest |h|
-    v: Array  # by β: Σ h²
-    r: Array  # by β: reward
-    scale: Array  # Σs before the last update
+    s: Scalar  # by β: the scale it bets on
+    m: Scalar  # by β: largest |h|
+    v: Scalar  # by β: Σ h²
+    r: Scalar  # by β: reward
+    scale: Scalar  # Σs before the last update
 
 
 class Start(NamedTuple):

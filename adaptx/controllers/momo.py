@@ -21,9 +21,9 @@ from ..values import Decay, Scalar, checked, decay, number, one_of, static, valu
 
 
 class Model(NamedTuple):
-    rate: Array
-    loss: Array  # averaged, not yet corrected
-    gamma: Array  # averaged ⟨g, p⟩, not yet corrected
+    rate: Scalar
+    loss: Scalar  # averaged, not yet corrected
+    gamma: Scalar  # averaged ⟨g, p⟩, not yet corrected
 
 
 class Mean(NamedTuple):

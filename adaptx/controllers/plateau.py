@@ -12,19 +12,18 @@ No paper; the form is optax's (torch's reduces one window later).
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array
 
 from ..base import Controller
 from ..values import Scalar, checked, number, static, value_class, whole
 
 
 class Windows(NamedTuple):
-    scale: Array  # the rate over base
-    best: Array  # least mean loss of a window
-    bad: Array  # windows without improvement
-    cooling: Array  # windows left to cool
-    total: Array  # Σ losses of this window
-    seen: Array  # steps of this window
+    scale: Scalar  # the rate over base
+    best: Scalar  # least mean loss of a window
+    bad: Scalar  # windows without improvement
+    cooling: Scalar  # windows left to cool
+    total: Scalar  # Σ losses of this window
+    seen: Scalar  # steps of this window
 
 
 @value_class

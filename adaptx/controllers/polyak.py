@@ -18,8 +18,8 @@ from ..values import Scalar, bound, checked, number, one_of, static, value_class
 
 
 class Rates(NamedTuple):
-    rate: Array
-    cap: Array  # the most the next rate may be where it is smoothed; inf before the first step
+    rate: Scalar
+    cap: Scalar  # the most the next rate may be where it is smoothed; inf before the first step
 
 
 class Slope(NamedTuple):

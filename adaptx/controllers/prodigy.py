@@ -27,11 +27,11 @@ from ..values import Decay, Scalar, bound, checked, decay, flag, number, one_of,
 
 
 class Estimate(NamedTuple):
-    d: Array  # distance to the solution, units of the parameters
-    largest: Array  # the largest estimate, growth_rate aside
-    r: Array  # weighted ⟨g, x₀ − x⟩
-    norm: Array  # ‖g‖ at the first step
-    used: Array  # the rate the last step used
+    d: Scalar  # distance to the solution, units of the parameters
+    largest: Scalar  # the largest estimate, growth_rate aside
+    r: Scalar  # weighted ⟨g, x₀ − x⟩
+    norm: Scalar  # ‖g‖ at the first step
+    used: Scalar  # the rate the last step used
 
 
 class Path(NamedTuple):

@@ -16,7 +16,7 @@ from ..values import Scalar, checked, number, one_of, static, value_class
 
 
 class Rate(NamedTuple):
-    rate: Array  # the one in use; with scope="element" the mean over elements, to be read
+    rate: Scalar  # the one in use; with scope="element" the mean over elements, to be read
 
 
 class Above(NamedTuple):

@@ -23,7 +23,7 @@ from ..values import Scalar, checked, flag, number, static, value_class
 
 
 class Ratio(NamedTuple):
-    ratio: Array  # q
+    ratio: Scalar  # q
 
 
 class Squares(NamedTuple):

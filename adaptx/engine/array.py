@@ -1,4 +1,4 @@
-"""What a step does to one array: cast up, clip, l2 decay, feed, advance, encode, direction, decay; measure; move, round.
+"""What a step does to an array: cast up, clip, l2 decay, feed, advance, encode, direction, decay; measure; move, round.
 
 `observe` goes from the gradient to the direction and what the controller measures, `move` from there to the new
 parameter. Where nothing is measured both are one call. `calls` makes functions of them that leaves of one kind share.
@@ -16,6 +16,7 @@ from jaxtyping import Array, DTypeLike
 
 from ..base import Clock, Controller, Leaf, Rule, Tick
 from ..numerics import scaled
+from ..values import Scalar
 from . import rounding
 from .storage import Shelf, Slots, Stored, salt
 
@@ -39,7 +40,7 @@ class Share(NamedTuple):
     rule: Rule
     controller: Controller
     tick: Tick
-    weight_decay: Array | None
+    weight_decay: Scalar  # None where nothing decays
     clip: Array | None
     step: Array  # int32, 1-based; for the random bits
     good: Array | None  # whether the step counts
@@ -54,7 +55,7 @@ class Place(NamedTuple):
     marks: Any  # the controller's `Marks`
     scale: Array | None  # factor on the displacement
     extra: dict[str, Array | None]  # the arguments the rule requires
-    leaf: Array  # its number, for the random bits
+    leaf: Scalar  # its number, for the random bits
 
 
 class Observed(NamedTuple):
@@ -103,7 +104,7 @@ def summed(controller: Controller, rows: list[Any], dtype: DTypeLike) -> Any:
 
 def observe(plan: LeafPlan, share: Share, place: Place, g: Array, c: Any) -> tuple[Observed, Any]:
     """Feed and measure one array, c the controller's scalars before this step: (what its move needs, its sums)."""
-    rule, controller, k = share.rule, share.controller, share.tick
+    controller, k = share.controller, share.tick
     x = rounding.opened(plan.rounding, place.p, place.kept, plan.dtype)
     g = _incoming(plan, share, g, x)
     fed = controller.feed(g, x, c, k)
@@ -133,10 +134,10 @@ def move(plan: LeafPlan, share: Share, place: Place, seen: Observed, before: Any
         u = u - share.weight_decay * x
     out, kept = _rounded(plan, share, place, x, u)
     left = jax.tree.map(lambda new, old: new.astype(old.dtype), left, place.marks)
-    new, old = (kept, seen.slots, left), (place.kept, place.slots, place.marks)
+    new: Any = (kept, seen.slots, left)
     if share.good is not None:
         out = jnp.where(share.good, out, place.p if plan.fused else jnp.zeros_like(place.p))
-        new = jax.tree.map(partial(jnp.where, share.good), new, old)
+        new = jax.tree.map(partial(jnp.where, share.good), new, (place.kept, place.slots, place.marks))
     return Moved(out, *new)
 
 
@@ -184,7 +185,7 @@ def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c:
     declared, extra = rule.slots(), _extra(plan, place)
     if not declared:
         return place.slots
-    given = [name for name, value in extra.items() if value is not None]
+    given = {name: value for name, value in extra.items() if value is not None}
 
     def step(slots: Slots, seen: Any) -> Slots:
         clock = _clock(plan, share, c, {**extra, **dict(zip(given, seen[2:], strict=True))})
@@ -199,7 +200,7 @@ def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c:
     known = rule.foreseeable(len(coded) == len(declared)) and not given
     clock = share.step, salt(share.step, place.leaf) if plan.storage.narrow else share.step
     steps = _weighed(rule, weight, step), _weighed(rule, weight, foresee) if known else None
-    return plan.storage.advance(place.slots, [g, x, *(extra[name] for name in given)], *steps, clock)
+    return plan.storage.advance(place.slots, [g, x, *given.values()], *steps, clock)
 
 
 def _direction(
@@ -220,7 +221,7 @@ def read_slots(plan: LeafPlan, stored: Stored, x: Array) -> Slots:
     return plan.storage.decode(stored, x.shape, plan.dtype)
 
 
-def _leaf(share: Share, plan: LeafPlan, place: Place, seen: tuple[Array, Array | None, Array], marks: Any) -> Leaf:
+def _leaf(share: Share, plan: LeafPlan, place: Place, seen: tuple[Array, Any, Array], marks: Any) -> Leaf:
     """What the controller sees."""
 
     def metric(y: Array) -> Array:

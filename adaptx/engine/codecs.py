@@ -6,9 +6,10 @@ block's bound, so that consecutive codes are consecutive floats and rounding is 
     signed      sign and 127 levels, 2 mantissa bits                                                 31 binades
     unsigned    255 levels, the upper 192 with 3 mantissa bits, 24 binades, the rest with 2          39 binades
 
-Code 0 stands for 0 and nothing else, a signed 0 with the sign bit for NaN (and inf), so that neither is hidden; no level
-is subnormal or infinite. What lies below the smallest level becomes 0 if signed; if unsigned it is raised to that level, because a second moment rounded to 0 beside a first that is not makes a
-step of m/ε. Rounding is stochastic: nearest rounding freezes an idle second moment.
+Code 0 stands for 0 and nothing else, a signed 0 with the sign bit for NaN (and inf), so that neither is hidden; no
+level is subnormal or infinite. What lies below the smallest level becomes 0 if signed; if unsigned it is raised to that
+level, because a second moment rounded to 0 beside a first that is not makes a step of m/ε. Rounding is stochastic:
+nearest rounding freezes an idle second moment.
 """
 
 import math

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 import numpy as np
-from chex import ArrayTree
+from jaxtyping import PyTree
 
 from ..base import fields_of
 from . import rounding
@@ -103,7 +103,7 @@ def arrays_of(
     return out | dict(zip(fields_of(opt.controller.Marks), marks, strict=True))
 
 
-def tree_bytes(tree: ArrayTree) -> int:
+def tree_bytes(tree: PyTree) -> int:
     """Bytes of all arrays or abstract arrays of a tree."""
     return sum(int(np.prod(x.shape, dtype=object)) * np.dtype(x.dtype).itemsize for x in jax.tree.leaves(tree))
 

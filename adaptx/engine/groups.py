@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import primitives
-from jaxtyping import Array, PyTree
+from jaxtyping import Array
 
 from ..base import Control, State, fields_of
-from ..values import at_step
+from ..values import at_step, is_traced
 from .array import LeafPlan, Place, arithmetic
 from .norms import local_axes
 from .options import Options
@@ -75,8 +75,9 @@ def prepared(group: Group, how: Treatment, call: Call) -> tuple[Part, tuple[Leaf
     factors = [None] * len(ps) if scales is None else layout.factors(scales)
     extras = {name: layout.gather(as_arrays(extra_of(opt, name, call.extra, leaves))) for name in opt.rule.requires}
     numbers = layout.pick(leaves.trained)  # of the leaf in the whole tree, whatever else is trained there
+    given = [{name: x[i] for name, x in extras.items()} for i in range(len(ps))]
     places = [
-        Place(p, rows.kept[i], rows.slots[i], rows.marks[i], factors[i], {n: x[i] for n, x in extras.items()}, np.uint32(numbers[i]))
+        Place(p, rows.kept[i], rows.slots[i], rows.marks[i], factors[i], given[i], np.uint32(numbers[i]))
         for i, p in enumerate(ps)
     ]  # fmt: skip
     options, debias = opt.options, not removes_bias(opt.controller, opt.rule)
@@ -113,7 +114,7 @@ def finished(leaves: Leaves, outs: list[Array]) -> list[Array]:
     """Outputs with the weak types of the parameters, where a second step would otherwise be another program."""
     return [
         primitives.convert_element_type_p.bind(x, new_dtype=x.dtype, weak_type=True, sharding=None)
-        if isinstance(p, jax.core.Tracer) and getattr(p, "weak_type", False)
+        if is_traced(p) and getattr(p, "weak_type", False)
         else x
         for x, p in zip(outs, leaves.arrays, strict=True)
     ]
@@ -169,7 +170,7 @@ def refuse_batch(opt: "Optimizer") -> None:
     """Raise ValueError where the optimizer is a batch of optimizers."""
     batched = [(path, x) for path, x in jax.tree_util.tree_leaves_with_path(opt) if np.ndim(x)]
     if batched:
-        named = dict((jax.tree_util.keystr(path, simple=True, separator="."), x) for path, x in batched)
+        named = {jax.tree_util.keystr(path, simple=True, separator="."): x for path, x in batched}
         name = "learning_rate" if "learning_rate" in named else next(iter(named))
         raise ValueError(
             f"{name.removesuffix('.complement')} has shape {np.shape(named[name])}: this is a batch of "

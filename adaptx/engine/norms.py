@@ -133,8 +133,7 @@ def _at_once(group: list[Array], dtype: DTypeLike, scale: ArrayLike) -> Array:
 
 
 def _square(x: Array, dtype: DTypeLike, scale: ArrayLike) -> Array:
-    y = scale * x.astype(dtype)
-    return y * y
+    return jnp.square(scale * x.astype(dtype))
 
 
 def _added(xs: list[Array]) -> Array:

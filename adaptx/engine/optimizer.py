@@ -1,7 +1,7 @@
 """The optimizer: rule × learning rate × storage × layout, an optax transformation that is a pytree of its numbers."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -201,7 +201,13 @@ def no_update(leaf: object) -> Array | None:
 
 
 def build(
-    name: str, rule: Rule, learning_rate: Rate, given: EngineOptions, bound: tuple[str, ...] = (), *, bare: bool = False
+    name: str,
+    rule: Rule,
+    learning_rate: Rate,
+    given: Mapping[str, Any],
+    bound: tuple[str, ...] = (),
+    *,
+    bare: bool = False,
 ) -> Optimizer:
     """An optimizer from its parts.
 

@@ -162,7 +162,7 @@ def options(who: str, given: Mapping[str, Any]) -> Options:
 
 
 def flat(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The keywords of **engine as optax.inject_hyperparams hands them over: as one mapping, what it overrides beside."""
+    """The keywords of **engine as optax.inject_hyperparams hands them over: one mapping, what it overrides beside."""
     return {**given.get("engine", {}), **{name: value for name, value in given.items() if name != "engine"}}
 
 

@@ -79,7 +79,7 @@ class Packed(Leaves):
         """The state tree of one name from its arrays; without leaves the tree itself, as optax looks for it."""
         return dict(zip(self.groups, column, strict=True)) if self.groups else super().shelve(column)
 
-    def column(self, tree: ArrayTree) -> list[Any]:
+    def column(self, tree: Any) -> list[Any]:
         """The inverse of shelve.
 
         Raises:
@@ -152,7 +152,8 @@ def pack(params: PyTree) -> tuple[Array | dict[str, Array], Unpack]:
         if came != lengths:
             wanted = lengths if len(dtypes) > 1 else lengths[dtypes[0]]
             raise ValueError(
-                f"unpack takes what pack gave, of shape {wanted}, got {came if isinstance(flat, dict) else np.shape(flat)}; "
+                f"unpack takes what pack gave, of shape {wanted}, got "
+                f"{came if isinstance(flat, dict) else np.shape(flat)}; "
                 "pass the vector that is trained, whole."
             )
         offset = dict.fromkeys(dtypes, 0)

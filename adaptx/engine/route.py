@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ..values import Scalar, schedule_names, static, value_class
+from ..values import Scalar, static, value_class
 from .choices import Patterns, by_leaf, is_function, shortened
 from .cost import LeafCost, tree_bytes
 from .groups import Call, Group, advance, refuse_unknown_extra
@@ -115,15 +115,15 @@ class Route(Transformation):
             found = by_leaf("by", self.by.tree, leaves, None)
         else:
             found = [self.by(path, p) for path, p in zip(leaves.paths, leaves.arrays, strict=True)]
-        found = [self.default if name is None else name for name in found]
-        for path, name in zip(leaves.paths, found, strict=True):
+        labels: list[Any] = [self.default if name is None else name for name in found]
+        for path, name in zip(leaves.paths, labels, strict=True):
             if name not in self.groups:
                 came = "has no group" if name is None else f"is sent to {name!r}"
                 raise ValueError(
                     f"route: parameter '{path}' {came}, expected one of {', '.join(map(repr, self.groups))}; name its "
                     "group in by=, or give the rest one with default=."
                 )
-        return found
+        return labels
 
     def split(self, leaves: Leaves) -> Iterator[tuple[str, Transformation, Leaves]]:
         """(name, group, its leaves) of every group."""
@@ -203,13 +203,13 @@ class Route(Transformation):
         for name in names:
             if not isinstance(state, Routed):
                 raise TypeError(
-                    f"state must be what route(…).init(params) returned, got {type(state).__name__}; pass the state this "
-                    "route gave last."
+                    f"state must be what route(…).init(params) returned, got {type(state).__name__}; pass the state "
+                    "this route gave last."
                 )
             if name not in state.groups:
                 raise ValueError(
-                    f"state has the groups {', '.join(map(repr, state.groups)) or 'none'}, but this route trains {name!r}; "
-                    "make the state with its init(params), or carry it over with adaptx.convert."
+                    f"state has the groups {', '.join(map(repr, state.groups)) or 'none'}, but this route trains "
+                    f"{name!r}; make the state with its init(params), or carry it over with adaptx.convert."
                 )
             state = state.groups[name]
         return state

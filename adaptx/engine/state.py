@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from chex import ArrayTree
-from jaxtyping import Array, DTypeLike
+from jaxtyping import Array
 
 from ..base import Control, Controller, State, fields_of
 from ..numerics import tied
@@ -144,7 +144,9 @@ def rows_of(opt: "Optimizer", state: State, how: Treatment, ps: list[Array]) -> 
     columns = {name: column(f"slot '{name}'", state.slots[name], layout) for name in how.entries}
     slots = [{name: columns[name][i] for name in how.entries} for i in range(len(ps))]
     _refuse_other_types(opt, how, slots, ps)
-    kept = column(f"'{how.kept}'", state.kept[how.kept], layout) if how.kept else [None] * len(ps)
+    kept: list[Any] = [None] * len(ps)
+    if how.kept:
+        kept = column(f"'{how.kept}'", state.kept[how.kept], layout)
     marks = [column(f"mark '{name}'", state.control.marks[name], layout) for name in fields_of(controller.Marks)]
     rows = [controller.Marks(*(mark[i] for mark in marks)) for i in range(len(ps))]
     return Rows(slots, kept, rows, controller.Scalars(**state.control.scalars))
@@ -177,8 +179,8 @@ def refuse_foreign(opt: "Optimizer", state: State, how: Treatment) -> None:
         shape, expected = np.shape(state.control.scalars[name]), prefix + np.shape(first)
         if shape != expected:
             raise ValueError(
-                f"the scalar {name!r} of the state has shape {shape}, expected {expected} for {opt.controller.name} with "
-                f"scope={opt.controller.scope!r} on {len(how.layout.names)} leaves; {AGAIN}"
+                f"the scalar {name!r} of the state has shape {shape}, expected {expected} for {opt.controller.name} "
+                f"with scope={opt.controller.scope!r} on {len(how.layout.names)} leaves; {AGAIN}"
             )
 
 
@@ -190,8 +192,8 @@ def _refuse_other_types(opt: "Optimizer", how: Treatment, slots: list[dict], ps:
             came = None if x is None else (np.shape(x), np.dtype(x.dtype))
             if came != expected[name]:
                 raise ValueError(
-                    f"slot '{name}' of parameter '{label}' is {_words(came)}, expected {_words(expected[name])} for this "
-                    f"parameter and storage {opt.options.given()['storage']!r}; {AGAIN}"
+                    f"slot '{name}' of parameter '{label}' is {_words(came)}, expected {_words(expected[name])} for "
+                    f"this parameter and storage {opt.options.given()['storage']!r}; {AGAIN}"
                 )
 
 

@@ -24,10 +24,20 @@ from ..base import Clock, Controller, Nothing, Rule, Tick, fields_of
 from ..numerics import formed
 from ..values import Scalar
 from .array import (
-    LeafPlan, Moved, Place, Share, arithmetic, calls, cast, move, observe, observe_and_move, scalar_dtype, summed,
+    LeafPlan,
+    Moved,
+    Place,
+    Share,
+    arithmetic,
+    calls,
+    cast,
+    move,
+    observe,
+    observe_and_move,
+    scalar_dtype,
+    summed,
 )  # fmt: skip
 from .norms import global_norm, summed_over, varies
-
 
 LAST = np.iinfo(np.int32).max  # the counter stays there
 

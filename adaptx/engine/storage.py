@@ -222,7 +222,7 @@ def _natural(group: Group, x: Array, shape: tuple[int, ...]) -> Array:
 
 
 def _packed(bounds: list[Array], shape: tuple[int, ...]) -> Array:
-    """The bounds of a group as they lie in memory: of the leaf's rank, so that its sharding fits, two along a last axis."""
+    """A group's bounds as they lie in memory: of the leaf's rank, so that its sharding fits, two along a last axis."""
     rank = max(len(shape), 1)
     bounds = [x.reshape(*x.shape, *[1] * (rank - x.ndim)) for x in bounds]
     return bounds[0] if len(bounds) == 1 else jnp.stack(bounds, -1)

@@ -1,6 +1,6 @@
 """Asking a state what its optimizer just did, wherever the state lies."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from jaxtyping import Array, PyTree

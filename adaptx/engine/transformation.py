@@ -56,7 +56,7 @@ class Transformation(optax.GradientTransformationExtraArgs):
         return sum(sum(row.state.values()) for row in self.costs(leaves)) + self.scalar_bytes(leaves)
 
     def describe(self, params: PyTree) -> str:
-        """A table of the trained leaves: path, shape, group, decay, factor on the rate, storage and bytes of the state."""
+        """A table of the trained leaves: path, shape, group, decay, factor on the rate, storage, bytes of the state."""
         return table(self.costs(take_apart(params)))
 
     def __iter__(self) -> Iterator[Callable[..., Any]]:

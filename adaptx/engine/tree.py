@@ -70,7 +70,7 @@ class Leaves:
             out[i] = array
         return self.treedef.unflatten(out)
 
-    def column(self, tree: ArrayTree) -> list[Any]:
+    def column(self, tree: PyTree) -> list[Any]:
         """What a tree of the state has at the trained leaves.
 
         Raises:
@@ -126,7 +126,7 @@ def take_apart(params: PyTree, *, any_trained: bool = True) -> Leaves:
     leaves, treedef = jax.tree.flatten(params, is_leaf=is_none)
     trained = tuple(i for i, leaf in enumerate(leaves) if is_trained(leaf))
     for i in trained:
-        if jnp.issubdtype(dtype_of(leaves[i]), jnp.complexfloating):
+        if jnp.issubdtype(np.dtype(dtype_of(leaves[i])), jnp.complexfloating):
             raise TypeError(
                 f"parameter '{paths(params)[i]}' is {dtype_of(leaves[i])}, expected a real floating array; wrap the "
                 "optimizer in optax.contrib.split_real_and_imaginary to train complex parameters."
@@ -198,7 +198,7 @@ def as_arrays(leaves: list[Any]) -> list[Any]:
 
 
 def strong(x: Any) -> Any:
-    """x without a weak type, which the parameters that come back do not have: the second step would be compiled anew."""
+    """x without a weak type, which parameters that come back do not have: the second step would be compiled anew."""
     return jnp.asarray(x, x.dtype) if getattr(x, "weak_type", False) else x
 
 

@@ -17,7 +17,7 @@ Departs from the paper in: the mean in place of the sum for rows and columns, wh
 leaves at 0.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -70,11 +70,13 @@ class Adafactor(Rule):
     def advance(self, g, s, p, k):
         square = capped(g * g) + self.eps1
         weight = k.t ** (-self.decay_rate)  # 1 − β̂
+        r: Any = None
+        q: Any = None
+        v: Any = None
         if self._factored(g):
             r, q = (old + weight * (jnp.mean(square, axis) - old) for old, axis in ((s.r, -1), (s.q, -2)))
-            v = None
         else:
-            r, q, v = None, None, s.v + weight * (square - s.v)
+            v = s.v + weight * (square - s.v)
         return Factors(r, q, v, None if self.b1 is None else ema(s.m, self._clipped(g, r, q, v), self.b1))
 
     def direction(self, g, s, old, p, k):

@@ -69,7 +69,7 @@ class Muon(Rule):
         turned = u.shape[-2] > u.shape[-1]
         x = jnp.swapaxes(u, -1, -2) if turned else u
         size = root(jnp.sum(x * x, (-2, -1), keepdims=True))
-        x = divide(x, jnp.broadcast_to(size + self.eps, x.shape))
+        x = divide(x, size + self.eps)
         a, b, c = self.coefficients
         for _ in range(self.steps):
             gram = x @ jnp.swapaxes(x, -1, -2)

@@ -66,8 +66,8 @@ def _bound(run: Callable[..., Any], loss_fn: Loss, opt: Any, has_aux: bool, extr
     def call(params: PyTree, state: PyTree, *batch: Any, **keywords: Any) -> tuple[PyTree, PyTree, dict[str, Any]]:
         if keywords:
             raise TypeError(
-                f"a training step takes (params, state, *batch), got the keyword {next(iter(keywords))!r}; pass the batch "
-                "by position, in the order of loss_fn."
+                f"a training step takes (params, state, *batch), got the keyword {next(iter(keywords))!r}; pass the "
+                "batch by position, in the order of loss_fn."
             )
         arrays, rest = split(params)
         _check_not_donated(arrays, state)
@@ -178,7 +178,7 @@ def _check_not_donated(arrays: list[Any], state: PyTree) -> None:
     for what, tree in (("params", arrays), ("state", state)):
         if any(isinstance(x, jax.Array) and x.is_deleted() for x in jax.tree.leaves(tree)):
             raise RuntimeError(
-                f"the buffers of {what} were donated to an earlier step and are gone; go on with what that step returned."
+                f"the buffers of {what} were donated to an earlier step and are gone; go on with what it returned."
             )
 
 
@@ -191,10 +191,10 @@ def _check_loss(loss: Any, has_aux: bool) -> None:
             f"loss_fn must return a real scalar array, got {type(loss).__name__}{why}; compute it with jax.numpy from "
             "params, and return other things with has_aux=True."
         )
-    shape = np.shape(loss)
-    if shape or not jnp.issubdtype(loss.dtype, jnp.floating):
+    shape, dtype = np.shape(loss), jnp.result_type(loss)
+    if shape or not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
-            f"loss_fn must return a real scalar, got shape {shape} and dtype {loss.dtype}; take the mean over the batch."
+            f"loss_fn must return a real scalar, got shape {shape} and dtype {dtype}; take the mean of the batch."
         )
 
 

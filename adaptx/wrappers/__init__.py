@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from ..values import Scalar, decay as to_decay, number, whole
+from ..values import Scalar, number, whole
+from ..values import decay as to_decay
 from .averaging import Averaged, Lookahead
 from .foreign import transformation
 from .reading import eval_params as eval_params

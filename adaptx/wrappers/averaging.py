@@ -38,11 +38,12 @@ class Averaged(Wrapper):
 
     def follow(self, row: Row, p: Array, new: Array, c: Row) -> tuple[Row, Array]:
         """The average takes in the new parameters; training itself is unchanged."""
-        if self.decay is not None:
+        if self.power is not None:
+            weight = (1 + self.power) / (c["t"] + self.power)
+        else:
+            assert self.decay is not None, "one of the two is given"
             b = Decay(jnp.asarray(self.decay.complement, p.dtype))
             weight = b.complement / one_minus_power(b, c["t"])
-        else:
-            weight = (1 + self.power) / (c["t"] + self.power)
         return {"average": row["average"] + weight * (new - row["average"])}, new
 
     def update(  # pyright: ignore[reportIncompatibleVariableOverride]

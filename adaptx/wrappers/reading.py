@@ -6,7 +6,6 @@ import jax
 import optax
 from jaxtyping import Array, PyTree
 
-from ..base import State
 from ..engine.state import column
 from ..engine.tree import Leaves, as_arrays, take_apart
 from .schedule_free import average_of, fine_of

@@ -143,8 +143,8 @@ class Wrapper(Transformation):
             )
         if set(state.made_by) != {self.kind}:
             raise ValueError(
-                f"state belongs to {', '.join(state.made_by)}, but this wrapper is {self.kind}; make the state with its "
-                "init(params)."
+                f"state belongs to {', '.join(state.made_by)}, but this wrapper is {self.kind}; make the state with "
+                "its init(params)."
             )
         columns = {name: column(f"'{name}'", tree, leaves) for name, tree in state.iterates.items()}
         return [{name: x[i] for name, x in columns.items()} for i in range(len(leaves.trained))]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import adaptx
+from adaptx.engine.transformation import Transformation
 
 from . import problem
 from .contestants import Contestant
@@ -123,7 +124,7 @@ def _over_members(function: Callable, *axes: str) -> Callable:
     return jax.vmap(seeds, in_axes=tuple(0 if "r" in names else None for names in axes))
 
 
-def _advance(build: Callable[[jax.Array], adaptx.Optimizer]) -> Callable:
+def _advance(build: Callable[..., Transformation]) -> Callable:
     """Trains one member from step `first` to step `last` and evaluates it there, by the names of Measured."""
 
     def advance(rate, carry, rows, first, last, data):

@@ -58,9 +58,9 @@ CLASSICAL: dict[str, Contestant] = {
 
 # what --controllers adds: the rules that each was made for
 CONTROLLED = (
-    "adam+cosine", "sgd+hypergradient", "sgd+hypergradient+shield", "adam+hypergradient+shield", "adam+plateau", "adam+bandit", "adam+momo",
-    "sgd+polyak", "adam+l4", "sgd+dog", "sgd+dowg", "adam+dadapt", "adam+prodigy", "adam+prodigy+cosine",
-    "adam+mechanic", "sgd+cocob",
+    "adam+cosine", "sgd+hypergradient", "sgd+hypergradient+shield", "adam+hypergradient+shield", "adam+plateau",
+    "adam+bandit", "adam+momo", "sgd+polyak", "adam+l4", "sgd+dog", "sgd+dowg", "adam+dadapt", "adam+prodigy",
+    "adam+prodigy+cosine", "adam+mechanic", "sgd+cocob",
 )  # fmt: skip
 COSINE, SHIELD = "cosine", "shield"
 
