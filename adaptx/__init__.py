@@ -4,6 +4,7 @@ from . import controllers as controllers
 from . import rules as rules
 from . import schedules as schedules
 from .base import State as State
+from .conversion import convert as convert
 from .engine.optimizer import Optimizer as Optimizer
 from .engine.packing import pack as pack
 from .engine.route import freeze as freeze

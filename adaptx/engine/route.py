@@ -237,11 +237,11 @@ class Route(Transformation):
         return 4 + 4 * len(self.metric_names) + sum(group.scalar_bytes(some) for _, group, some in self.split(leaves))
 
     def replace(self, **changes: Any) -> "Route":
-        """The same route with other groups, under their names, or other options of the whole tree."""
+        """The same route with other groups, under their names, another by or default, or other options of the tree."""
         groups = {name: changes.pop(name, group) for name, group in self.groups.items()}
         by = dict(self.by) if isinstance(self.by, tuple) else self.by.tree if isinstance(self.by, Frozen) else self.by
         whole = {name: value for name, value in self.options.given().items() if name in WHOLE}
-        return route(groups, by=by, default=self.default, **{**whole, **changes})
+        return route(groups, **{"by": by, "default": self.default, **whole, **changes})
 
     def __repr__(self) -> str:
         by = dict(self.by) if isinstance(self.by, tuple) else self.by
