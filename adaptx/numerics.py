@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from .values import Decay, Parts, Scalar, is_traced
@@ -144,6 +145,24 @@ def divide(x, y):
     zero = lax.full_like(y, 0)
     none = lax.eq(y, zero)
     return lax.select(none, zero, lax.div(x, lax.select(none, lax.full_like(y, 1), y)))
+
+
+def product(x: Array, y: Array) -> Array:
+    """The matrix product x y over the last two axes, where axes may be sharded explicitly.
+
+    Its rows are sharded as those of x, its columns as those of y unless that is the same mesh axis.
+    """
+    sharding = getattr(jax.typeof(x), "sharding", None)
+    if sharding is None or sharding.mesh.empty or not sharding.mesh.are_all_axes_explicit:
+        return x @ y
+    rows, columns = _parts_of(x), _parts_of(y)
+    last = None if columns[-1] == rows[-2] else columns[-1]
+    return jnp.matmul(x, y, out_sharding=NamedSharding(sharding.mesh, PartitionSpec(*rows[:-1], last)))
+
+
+def _parts_of(x: Array) -> list[Any]:
+    spec = jax.typeof(x).sharding.spec
+    return [*spec, *[None] * (x.ndim - len(spec))]
 
 
 def scaled(c: Scalar, x):

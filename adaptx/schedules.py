@@ -19,6 +19,9 @@ import optax
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from .base import Controller
+from .values import number
+
 P = ParamSpec("P")
 Number = float | jax.Array
 Curve = Callable[[jax.Array], jax.Array]
@@ -62,7 +65,15 @@ class Schedule:
     def __hash__(self) -> int:
         return hash(self._key())
 
+    def __mul__(self, other: "Number | Curve") -> "Schedule":
+        """The product with a number or another schedule, step by step: see `product`."""
+        return NotImplemented if isinstance(other, Controller) else product(self, other)
+
+    __rmul__ = __mul__
+
     def __repr__(self) -> str:
+        if self.name == "product":
+            return " * ".join(repr(value) for _, value in self.arguments)
         defaults = inspect.signature(_BUILDERS[self.name]).parameters
         shown = ((name, value) for name, value in self.arguments if _key(value) != _key(defaults[name].default))
         return f"{self.name}({', '.join(f'{name}={_thaw(value)!r}' for name, value in shown)})"
@@ -139,10 +150,10 @@ def join_schedules(schedules: Sequence[optax.Schedule], boundaries: Sequence[int
 
 def _require(where: str, expected: str, **numbers: Any) -> None:
     """Refuses numbers that are not "> 0" or "≥ 0"; a traced one cannot be looked at and passes."""
-    for name, number in numbers.items():
-        holds = number > 0 if expected == "> 0" else number >= 0
+    for name, given in numbers.items():
+        holds = given > 0 if expected == "> 0" else given >= 0
         if not isinstance(holds, Tracer) and not holds:
-            raise ValueError(f"{where}: expected {name} {expected}, got {number}; change {name}.")
+            raise ValueError(f"{where}: expected {name} {expected}, got {given}; change {name}.")
 
 
 def _warmup(t: jax.Array, init_value: Number, peak_value: Number, warmup_steps: Number) -> jax.Array:
@@ -248,3 +259,20 @@ def every_epoch(init_value: Number, factor: Number, steps_per_epoch: int, epochs
     """
     _require("every_epoch", "> 0", factor=factor, steps_per_epoch=steps_per_epoch, epochs=epochs)
     return lambda t: init_value * jnp.power(factor, (t // steps_per_epoch // epochs).astype(float))
+
+
+@_value
+def product(first: Number | Curve, second: Number | Curve) -> Curve:
+    """The product of two schedules, or of a schedule and a number; what `schedule * schedule` gives.
+
+        lr_t = first(t) · second(t)
+
+    Raises TypeError for anything else.
+    """
+    for name, factor in (("first", first), ("second", second)):
+        number(name, factor)
+    return lambda t: _at(first, t) * _at(second, t)
+
+
+def _at(factor: Number | Curve, t: jax.Array) -> jax.Array:
+    return factor(t) if callable(factor) else jnp.asarray(factor)

@@ -118,20 +118,22 @@ class Shelf:
             return move(self._decoded(held, old, dtype), seen)
 
         if not self.narrow:
-            return self._stored(moved(), {}, shape)
+            return self._stored(moved(), {}, stored, shape)
         if not old:
-            return self._stored(_fenced(lambda: self._coded(moved(), {}, dtype, clock[1]), held, clock[0]), {}, shape)
+            return self._stored(
+                _fenced(lambda: self._coded(moved(), {}, dtype, clock[1]), held, clock[0]), {}, stored, shape
+            )
         if foresee is None or not self.blocked:
             slots = moved()
             # beside the slots themselves, what is not finite can be passed over
             tops = {n: codecs.block_bound(jnp.where(jnp.isfinite(x), x, 0)) for n, x in self._by_blocks(slots).items()}
             bounds = _sound(tops, old)
-            return self._stored(self._coded(slots, bounds, dtype, clock[1]), bounds, shape)
+            return self._stored(self._coded(slots, bounds, dtype, clock[1]), bounds, stored, shape)
         bounds = _sound(foresee(old, codecs.block_bound(seen[0].astype(jnp.float32))), old)
         # The conditional keeps the compiler from fusing the encoding into the direction too, which would do it twice.
         # Its predicate is always true, which the compiler does not know.
         codes = lax.cond(clock[0] > 0, lambda: self._coded(moved(), bounds, dtype, clock[1]), lambda: held)
-        return self._stored(codes, bounds, shape)
+        return self._stored(codes, bounds, stored, shape)
 
     def decode(self, stored: Stored, shape: tuple[int, ...], dtype: DTypeLike) -> Slots:
         """The slots a stored form stands for, in the arithmetic dtype."""
@@ -189,18 +191,20 @@ class Shelf:
             halves = (word & jnp.uint32(mask), word >> shift)
             for name, signed, half in zip(group.names, group.signed, halves, strict=False):
                 slot = _decode(half, bounds.get(name), signed).astype(dtype)
-                out[name] = codecs.unblocked(slot, array.shape) if apart else slot
+                out[name] = codecs.sharded_as(codecs.unblocked(slot, array.shape), array) if apart else slot
         return out
 
-    def _stored(self, codes: Slots, bounds: Slots, shape: tuple[int, ...]) -> Stored:
+    def _stored(self, codes: Slots, bounds: Slots, old: Stored, shape: tuple[int, ...]) -> Stored:
         """The stored form from what lies under the first names, in the shape the slots were in, and the bounds."""
         out: Stored = dict.fromkeys(self.entries)
         for group in self.groups:
             first = codes[group.names[0]]
-            out[group.names[0]] = codecs.unblocked(first, shape) if self.blocked else first
+            whole = codecs.unblocked(first, shape) if self.blocked else first
+            out[group.names[0]] = codecs.sharded_as(whole, _there(old[group.names[0]]))
             if group.kind == "int8":
                 like = shape if group.shape is None else group.shape
-                out[group.bound] = _packed([bounds[name] for name in group.names], like)
+                packed = _packed([bounds[name] for name in group.names], like)
+                out[group.bound] = codecs.sharded_as(packed, _there(old[group.bound]))
         return out
 
 

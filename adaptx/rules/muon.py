@@ -21,7 +21,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ..base import Rule, Weighed
-from ..numerics import divide, ema, root
+from ..numerics import divide, ema, product, root
 from ..values import Decay, Scalar, checked, decay, flag, number, one_of, static, value_class, whole
 
 
@@ -72,6 +72,6 @@ class Muon(Rule):
         x = divide(x, size + self.eps)
         a, b, c = self.coefficients
         for _ in range(self.steps):
-            gram = x @ jnp.swapaxes(x, -1, -2)
-            x = a * x + (b * gram + c * (gram @ gram)) @ x
+            gram = product(x, jnp.swapaxes(x, -1, -2))
+            x = a * x + product(b * gram + c * product(gram, gram), x)
         return jnp.swapaxes(x, -1, -2) if turned else x
