@@ -207,6 +207,6 @@ def column(what: str, tree: ArrayTree, layout: Leaves) -> list[Any]:
         return layout.column(tree)
     except (ValueError, KeyError) as error:
         raise ValueError(
-            f"{what} of the state has the tree {jax.tree.structure(tree)}, expected that of the parameters, "
-            f"{layout.treedef}; call opt.init on these parameters."
+            f"{what} of the state has the tree {jax.tree.structure(tree)}, expected {layout.tree_of_state}; call "
+            "opt.init on these parameters."
         ) from error
