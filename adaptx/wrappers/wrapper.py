@@ -88,7 +88,7 @@ class Wrapper(Transformation):
             rows.append({name: None if x is None else tied(x, p) for name, x in fresh.items()})
         scalars = {name: jnp.asarray(x, jnp.float32) for name, x in self.start().items()}
         state = self.after(inner, rows, {"t": jnp.zeros((), jnp.int32), **scalars}, leaves)
-        if rows:
+        if leaves.all:
             return jax.tree.map(jnp.array, state._replace(inner=None))._replace(inner=inner)
         # without leaves this is optax looking for what is like the parameters: not what lies at some leaves only
         sparse = [name for name, x in self.fresh(jnp.zeros(()), False).items() if x is None]
