@@ -1,4 +1,4 @@
-"""What a user of optax expects of any optimizer, tried on ours from the outside: one row an optimizer, one column a case.
+"""What a user of optax expects of any optimizer, tried on ours: a row an optimizer, a column a case.
 
     python tests/alias_cases.py [NAME ...]
 
