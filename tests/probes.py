@@ -76,3 +76,12 @@ def excess(got: np.ndarray, want: np.ndarray, start: np.ndarray, rtol: float, ro
     reach = np.maximum.accumulate(np.abs(want - start), axis=0)
     tolerance = rtol * reach + rounding * np.maximum(np.abs(want), np.abs(start))
     return float(np.max(np.abs(got - want) / np.maximum(tolerance, 1e-30)))
+
+
+LIKE_PARAMS = ("slots", "kept", "marks", "iterates")  # the entries of a state that hold trees like the parameters
+
+
+def is_like_params(path: tuple) -> bool:
+    """Whether a leaf of a state lies in a tree like the parameters, by its path."""
+    names = (getattr(key, "name", None) for key in path)
+    return any(name in LIKE_PARAMS for name in names)

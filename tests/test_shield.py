@@ -2,9 +2,11 @@
 
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from sklearn.datasets import load_diabetes
 
@@ -131,3 +133,27 @@ def test_update_goes_back_from_finite_parameters():
     p = {"w": jnp.arange(3.0)}
     updates, _ = opt.update(p, opt.init(p), {"w": jnp.full(3, 8.0)}, value=jnp.nan)
     np.testing.assert_allclose(updates["w"], p["w"] - 8)
+
+
+def test_what_the_optimizer_inside_skips_is_counted_there_and_not_here():
+    opt = adaptx.shield(adaptx.adam(0.1, skip_nonfinite=True))
+    p = {"w": jnp.ones(3)}
+    nan = {"w": jnp.full(3, jnp.nan)}
+    q, s = opt.step(nan, opt.init(p), p, value=1.0)
+    chex.assert_trees_all_equal(q, p)
+    shown = {name: float(x) for name, x in adaptx.metrics(s).items()}
+    assert (shown["skipped"], shown["skipped_in_a_row"], shown["rollbacks"], shown["shield"]) == (1, 1, 0, 1)
+
+
+def test_an_optimizer_that_gathers_gradients_steps_inside():
+    """Micro-batches are no steps of the shield, and what was gathered of them is kept."""
+    p = {"w": jnp.ones(3)}
+    gathering = optax.MultiSteps(adaptx.sgd(0.1), 2)
+    shielded, bare = adaptx.shield(gathering.gradient_transformation()), (p, gathering.init(p))
+    q, s = p, shielded.init(p)
+    for _ in range(4):
+        q, s = shielded.step(p, s, q, value=1.0)
+        updates, state = gathering.update(p, bare[1], bare[0])
+        bare = optax.apply_updates(bare[0], updates), state
+        chex.assert_trees_all_close(q, bare[0], rtol=1e-6)
+    assert int(s.scalars["t"]) == 2

@@ -66,6 +66,8 @@ def by_leaf(what: str, given: PyTree | Patterns, leaves: Leaves, default: Scalar
     Raises:
         ValueError: where given is neither a tree like the parameters nor patterns, each of which matches something.
     """
+    if not leaves.all:
+        return []  # optax looks for what is like the parameters with a tree that has no leaves
     tree = dict(zip(given.patterns, given.values, strict=True)) if isinstance(given, Patterns) else given
     flat, treedef = jax.tree.flatten(tree, is_leaf=is_none)
     if treedef == leaves.treedef:

@@ -36,6 +36,11 @@ class Packed(Leaves):
         """What to call each array in an error."""
         return list(self.groups)
 
+    @property
+    def tree_of_state(self) -> str:
+        """What to call the tree of a slot in an error."""
+        return f"the arrays of layout='packed', {', '.join(self.groups)}"
+
     def gather(self, values: list[Any]) -> list[Any]:
         """Per-leaf arrays as the arrays a rule sees.
 

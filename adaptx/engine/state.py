@@ -92,14 +92,14 @@ def fresh_slots(opt: "Optimizer", how: Treatment, arrays: list[Array]) -> dict[s
         rows.append(where.init(lambda name, p=fine: rule.initial(name, p), fine, fine.dtype))
     slots = {name: how.layout.shelve([row[name] for row in rows]) for name in how.entries}
     # without leaves this is optax looking for what is like the parameters: not what lies at some leaves only
-    return slots if arrays else slots | {name: jnp.zeros(()) for name in how.sparse}
+    return slots if how.layout.all else slots | {name: jnp.zeros(()) for name in how.sparse}
 
 
 def fresh_kept(opt: "Optimizer", how: Treatment, arrays: list[Array]) -> dict[str, ArrayTree]:
     """What rounding keeps of parameters that were never moved."""
     if how.kept is None:
         return {}
-    if not arrays and opt.options.rounding != opt.rounding:
+    if not how.layout.all and opt.options.rounding != opt.rounding:
         return {how.kept: jnp.zeros(())}  # as above: a master the controller asks for lies at narrow leaves only
     narrow = [rounding.is_narrow(p.dtype) for p in arrays]
     fresh = [rounding.fresh_kept(opt.rounding, p) if n else None for n, p in zip(narrow, arrays, strict=True)]
@@ -164,7 +164,8 @@ def refuse_what_is_no_state(state: object) -> None:
 def refuse_foreign(opt: "Optimizer", state: State, how: Treatment) -> None:
     """Raise ValueError for a state of another rule, controller, storage or rounding."""
     if set(state.made_by) != set(opt.made_by):
-        came, mine = (" with ".join(x) or "nothing" for x in (state.made_by, opt.made_by))
+        # a dict that went through jax.jit comes back sorted
+        came, mine = (" and ".join(sorted(x)) or "nothing" for x in (state.made_by, opt.made_by))
         raise ValueError(f"state belongs to {came}, but this optimizer is {mine}; {AGAIN}")
     pairs = (
         ("slots", set(state.slots), set(how.entries)),
@@ -207,6 +208,6 @@ def column(what: str, tree: ArrayTree, layout: Leaves) -> list[Any]:
         return layout.column(tree)
     except (ValueError, KeyError) as error:
         raise ValueError(
-            f"{what} of the state has the tree {jax.tree.structure(tree)}, expected that of the parameters, "
-            f"{layout.treedef}; call opt.init on these parameters."
+            f"{what} of the state has the tree {jax.tree.structure(tree)}, expected {layout.tree_of_state}; call "
+            "opt.init on these parameters."
         ) from error

@@ -58,6 +58,11 @@ class Leaves:
         """What to call each array in an error."""
         return self.paths
 
+    @property
+    def tree_of_state(self) -> str:
+        """What to call the tree of a slot in an error."""
+        return f"that of the parameters, {self.treedef}"
+
     def only(self, chosen: Sequence[bool]) -> "Leaves":
         """The same tree with some of the trained leaves, in order; the others are carried along."""
         kept = tuple(i for i, keep in zip(self.trained, chosen, strict=True) if keep)

@@ -67,12 +67,12 @@ class Shield(Wrapper):
         counted = took_step(state.inner, after)
         scalars, tripped, good = _watch(self.numbers(state), state.scalars, value, finite)
         back = [x.astype(p.dtype) for x, p in zip(snapshots, olds, strict=True)]
+        if counted is not None:
+            # the optimizer inside is left as it is: it counts what it skips, or gathers gradients for its next step
+            tripped, good, scalars = tripped & counted, good & counted, chosen(counted, scalars, state.scalars)
         outs = chosen(tripped, back, news)
         after = chosen(tripped, self.inner.reset(after, leaves.join(back, lambda leaf: leaf)), after)
         kept = chosen(good, [p.astype(x.dtype) for p, x in zip(olds, snapshots, strict=True)], snapshots)
-        outs, after, kept, scalars = chosen(
-            counted, (outs, after, kept, scalars), (olds, state.inner, snapshots, state.scalars)
-        )
         state = self.after(after, [{"snapshot": x} for x in kept], scalars, leaves)
         return leaves.join(outs, lambda leaf: leaf), state
 

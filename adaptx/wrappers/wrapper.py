@@ -16,6 +16,7 @@ from jaxtyping import Array, PyTree
 
 from ..engine.array import arithmetic
 from ..engine.cost import LeafCost
+from ..engine.groups import COMMON
 from ..engine.optimizer import no_update
 from ..engine.rounding import is_narrow
 from ..engine.state import column
@@ -23,7 +24,7 @@ from ..engine.transformation import Transformation
 from ..engine.tree import Leaves, as_arrays, concrete, nothing, take_apart
 from ..numerics import tied
 from ..values import Scalar, at_step
-from .foreign import took_step
+from .foreign import Foreign, took_step
 
 Row = dict[str, Array]  # what lies at one leaf, by name; or the scalars
 
@@ -87,7 +88,7 @@ class Wrapper(Transformation):
             rows.append({name: None if x is None else tied(x, p) for name, x in fresh.items()})
         scalars = {name: jnp.asarray(x, jnp.float32) for name, x in self.start().items()}
         state = self.after(inner, rows, {"t": jnp.zeros((), jnp.int32), **scalars}, leaves)
-        if rows:
+        if leaves.all:
             return jax.tree.map(jnp.array, state._replace(inner=None))._replace(inner=inner)
         # without leaves this is optax looking for what is like the parameters: not what lies at some leaves only
         sparse = [name for name, x in self.fresh(jnp.zeros(()), False).items() if x is None]
@@ -125,9 +126,18 @@ class Wrapper(Transformation):
             raise ValueError(
                 f"{self.kind} moves parameters: expected update(grads, state, params), got no params; pass them."
             )
-        moved, after = self.step(grads, state, params, **extra)
+        moved, after = self.step(grads, state, params, **self._taken(extra))
         leaves, pairs = take_apart(params), zip(as_arrays(arrays_of(moved)), as_arrays(arrays_of(params)), strict=True)
         return leaves.join([difference(new, old) for new, old in pairs], no_update), after
+
+    def _taken(self, extra: dict[str, Any]) -> dict[str, Any]:
+        """The arguments that `step` takes: as optax has it, update is given those of others too."""
+        inner: Transformation = self
+        while isinstance(inner, Wrapper):
+            inner = inner.inner
+        if isinstance(inner, Foreign):
+            return extra
+        return {name: x for name, x in extra.items() if name in self.requires | COMMON}
 
     def rows(self, state: Iterates, leaves: Leaves) -> list[Row]:
         """What lies at every trained leaf.
