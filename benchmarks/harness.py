@@ -42,6 +42,11 @@ def headline() -> str:
     )
 
 
+def jax_series() -> str:
+    """The first two numbers of the jax version, for the names of files."""
+    return ".".join(version("jax").split(".")[:2])
+
+
 def progress(text: str) -> None:
     """One line on stderr, so that stdout holds nothing but the table."""
     print(text, file=sys.stderr, flush=True)
@@ -54,15 +59,15 @@ def seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - start
 
 
-def interleaved(calls: dict[str, Callable[[], Any]], samples: int) -> dict[str, list[float]]:
+def interleaved(calls: dict[str, Callable[[], Any]], samples: int, order: int = 0) -> dict[str, list[float]]:
     """`samples` timings of every call, taken in turns, so that a slow spell of the machine hits all alike.
 
-    The order within a turn is shuffled: what ran just before decides what lies in the cache.
+    The order within a turn is shuffled, by the number `order`: what ran just before decides what lies in the cache.
     """
     taken: dict[str, list[float]] = {name: [] for name in calls}
-    order = random.Random(0)
+    draw = random.Random(order)
     for _ in range(samples):
-        for name in order.sample(list(calls), len(calls)):
+        for name in draw.sample(list(calls), len(calls)):
             taken[name].append(seconds(calls[name]))
     return taken
 

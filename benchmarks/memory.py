@@ -1,24 +1,25 @@
 """What a step of Adam moves and keeps under every storage of its state, against optax in f32 and torch's fused Adam.
 
-    python benchmarks/memory.py [--quick] [--large 33554432] [--leaves 1600] [--samples 15]
+    python benchmarks/memory.py [--quick] [--large 33554432] [--leaves 1600] [--samples 9] [--processes 5]
 
 On one large leaf and on many small ones, which int8 storage excludes by default; with nothing excluded it compiles a
-conditional per leaf, minutes at 1,600 leaves, so that those rows are measured on an eighth of them. Prints a table, the
-device and its measured bandwidth, and writes benchmarks/results/memory.json.
+conditional per leaf, so that those rows are measured on an eighth of the leaves. Each tree is measured in processes of
+its own, all storages in turns within each; the table shows median and range of the ratios over the processes. Prints
+the table and writes benchmarks/results/memory.json.
 """
 
 import argparse
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import optax
+import processes
+import programs
 import rivals
 import trees
-from harness import RESULTS, headline, interleaved, median, progress, seconds, table, write
-from step_time import Stepper, Triad, cold_compile, torch_stepper
+from harness import RESULTS, headline, table, write
+from processes import ranged
 
 import adaptx
 
@@ -32,8 +33,10 @@ METHODS: dict[str, Any] = {
     "adaptx int8, default exclusion": adaptx.adam(RATE, storage="int8"),
     "optax f32": optax.adam(RATE),
 }
+TORCH = "torch fused f32"
 CODED = ("adaptx int8", "adaptx m bf16, v int8")  # with every leaf coded, however small
-SAMPLE = 0.2  # seconds of one timing
+TREES = ("large", "small", "small / 8")
+SAMPLE = 0.2  # s, of one timing at least
 
 
 def arguments() -> argparse.Namespace:
@@ -42,13 +45,26 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="small trees, few timings: a check, not a measurement")
     parser.add_argument("--large", type=int, help="elements of the large leaf, a multiple of 1,024 (33,554,432)")
     parser.add_argument("--leaves", type=int, help="how many small leaves (1,600)")
-    parser.add_argument("--samples", type=int, help="timings of a step (15)")
+    parser.add_argument("--samples", type=int, help="timings of a step in each process (9)")
+    parser.add_argument("--trees", nargs="+", choices=TREES, default=list(TREES))
+    processes.add_options(parser)
     parser.add_argument("--output", type=Path, help="the JSON file")
     given = parser.parse_args()
-    for name, full, quick in (("large", 1 << 25, 1 << 18), ("leaves", 1600, 30), ("samples", 15, 3)):
-        setattr(given, name, getattr(given, name) or (quick if given.quick else full))
+    full = {"large": 1 << 25, "leaves": 1600, "samples": 9, "processes": processes.PROCESSES}
+    quick = {"large": 1 << 18, "leaves": 30, "samples": 3, "processes": 2}
+    for name, value in (quick if given.quick else full).items():
+        setattr(given, name, getattr(given, name) or value)
     given.output = given.output or RESULTS / ("memory_quick.json" if given.quick else "memory.json")
     return given
+
+
+def case(name: str, given: argparse.Namespace) -> tuple[trees.Tree, dict[str, Any]]:
+    """The tree of a name, and what is measured on it."""
+    if name == "large":
+        return trees.large(given.large), METHODS
+    if name == "small":
+        return trees.small(given.leaves), {key: opt for key, opt in METHODS.items() if key not in CODED}
+    return trees.small(max(5, given.leaves // 8)), METHODS
 
 
 def state_bytes(opt: Any, tree: trees.Tree) -> int:
@@ -57,64 +73,81 @@ def state_bytes(opt: Any, tree: trees.Tree) -> int:
     return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(made))
 
 
-def measure(name: str, tree: trees.Tree, samples: int, methods: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of one tree."""
+def account(opt: Any, tree: trees.Tree, compiled: Any) -> dict[str, Any]:
+    """What a method keeps and moves: no times."""
     size = trees.elements(tree)
-    params, grads = (trees.filled(tree, jax.random.key(k), s) for k, s in ((0, 0.02), (1, 0.01)))
-    copy = partial(jax.tree.map, partial(jnp.array, copy=True))
-    rows, calls = {}, {}
+    kept = state_bytes(opt, tree) / size
+    says = programs.counts(compiled, size)
+    return {"state_bytes_per_parameter": kept, "floor_bytes_per_parameter": 12 + 2 * kept, **says}
+
+
+def measure(name: str, given: argparse.Namespace) -> processes.Run:
+    """What one process finds of one tree."""
+    tree, methods = case(name, given)
+    size = trees.elements(tree)
+    params, grads = programs.start(tree)
+    facts, calls = {}, {}
     for method, opt in methods.items():
-        progress(f"{name}: {method}")
-        times, compiled = cold_compile(opt, tree)
-        memory, costs = compiled.memory_analysis(), compiled.cost_analysis() or {}
-        costs = costs[0] if isinstance(costs, list) else costs
-        kept = state_bytes(opt, tree)
-        rows[method] = {
-            "tree": name, "method": method, "leaves": len(tree), "parameters": size,
-            "state_bytes_per_parameter": kept / size, "floor_bytes_per_parameter": 12 + 2 * kept / size,
-            "temporary_bytes_per_parameter": memory.temp_size_in_bytes / size if memory else None,
-            "bytes_accessed_per_parameter": costs.get("bytes accessed", 0) / size or None,
-            "trace_and_compile_s": times["trace_and_compile_s"],
-        }  # fmt: skip
-        calls[method] = Stepper(compiled, copy(params), opt.init(params), copy(grads))
+        _, compiled = programs.cold_compile(opt, tree)
+        facts[method] = account(opt, tree, compiled)
+        calls[method] = programs.stepper(compiled, opt, params, grads)
     if rivals.torch is not None:
-        calls["torch fused f32"] = torch_stepper(rivals.ROWS["adam"], params, grads)
-    calls["triad"] = Triad(size)
-    for call in calls.values():
-        seconds(lambda call=call: call(2))
-    steps = max(1, round(SAMPLE / max(seconds(lambda call=call: call(2)) / 2 for call in calls.values())))
-    taken = interleaved({key: lambda call=call: call(steps) for key, call in calls.items()}, samples)
-    step = {key: 1e3 * median(times) / steps for key, times in taken.items()}
+        calls[TORCH] = programs.torch_stepper(rivals.ROWS["adam"], params, grads)
+        facts[TORCH] = {"floor_bytes_per_parameter": 28}
+    calls["triad"] = programs.Triad(size)
+    step, _ = programs.step_ms(calls, given.samples, SAMPLE, given.process)
     bandwidth = 12 * size / (1e-3 * step["triad"])
-    torch = {"tree": name, "method": "torch fused f32", "leaves": len(tree), "parameters": size}
-    found = [*rows.values(), *([torch] if "torch fused f32" in step else [])]
-    for row in found:
-        row |= {"step_ms": step[row["method"]], "step_ratio_to_optax": step[row["method"]] / step["optax f32"]}
-        floor = row.get("floor_bytes_per_parameter", 28)
-        row |= {
-            "fraction_of_triad": floor * size / (1e-3 * row["step_ms"]) / bandwidth,
+    measured = {
+        method: {
+            "step_ms": step[method],
+            "step_ratio_to_optax": step[method] / step["optax f32"],
+            "step_ratio_to_torch": step[method] / step[TORCH] if TORCH in step else None,
+            "fraction_of_triad": fact["floor_bytes_per_parameter"] * size / (1e-3 * step[method]) / bandwidth,
             "triad_gb_per_s": bandwidth / 1e9,
         }
-    return found
+        for method, fact in facts.items()
+    }
+    return {"facts": {"tree": name, "leaves": len(tree), "parameters": size, "methods": facts}, "measured": measured}
+
+
+def rows(runs: list[processes.Run]) -> list[dict[str, Any]]:
+    """The rows of one tree."""
+    found = processes.merged(runs)
+    common = {key: found[key] for key in ("tree", "leaves", "parameters", "processes", "facts_agree")}
+    return [common | {"method": name, **fact, **found[name]} for name, fact in found["methods"].items()]
+
+
+def report(results: list[dict[str, Any]]) -> str:
+    """The table on the terminal."""
+    header = ["tree", "method", "state B", "temp B", "accessed B", "/optax f32", "/torch", "of triad", "step ms"]
+    counted = ("state_bytes_per_parameter", "temporary_bytes_per_parameter", "bytes_accessed_per_parameter")
+    timed = ("step_ratio_to_optax", "step_ratio_to_torch", "fraction_of_triad")
+    cells = [
+        [r["tree"], r["method"], *(r.get(x) for x in counted), *(ranged(r[x]) for x in timed), r["step_ms"]["median"]]
+        for r in results
+    ]
+    return table(header, cells)
+
+
+def brief(run: processes.Run) -> str:
+    """A ratio of a process that says how its memory lies."""
+    return f"adaptx f32 {run['measured']['adaptx f32']['step_ratio_to_optax']:.2f} × optax"
 
 
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures, prints, writes; in a process of one tree measures and hands over."""
     given = arguments()
-    found = []
-    cheap = {key: opt for key, opt in METHODS.items() if key not in CODED}
-    for name, tree, methods in (
-        ("large", trees.large(given.large), METHODS),
-        ("small", trees.small(given.leaves), cheap),
-        ("small / 8", trees.small(max(5, given.leaves // 8)), METHODS),
-    ):
-        found += measure(name, tree, given.samples, methods)
-    columns = ["tree", "method", "state_bytes_per_parameter", "temporary_bytes_per_parameter",
-               "bytes_accessed_per_parameter", "step_ms", "step_ratio_to_optax", "fraction_of_triad"]  # fmt: skip
+    if given.process is not None:
+        processes.hand_over(given.output, measure(given.trees[0], given))
+        return
+    options = [f"--{name}={getattr(given, name)}" for name in ("large", "leaves", "samples")]
+    comparisons = {name: ["--trees", name, *options] for name in given.trees}
+    found = processes.repeated(Path(__file__), comparisons, given.processes, brief)
+    results = [row for runs in found.values() for row in rows(runs)]
     print(headline())
-    header = ["tree", "method", "state B", "temp B", "accessed B", "step ms", "/optax f32", "of triad"]
-    print(table(header, [[row.get(column) for column in columns] for row in found]))
-    write(given.output, {"quick": given.quick, "samples": given.samples, "results": found})
+    print(report(results))
+    write(given.output, {"quick": given.quick, "samples": given.samples, "processes": given.processes,
+                         "results": results})  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ import adaptx
 TARGET = 0.005  # mean final loss over that of f32, minus 1
 STEPS = {"digits": 1000, "characters": 400}
 QUICK = {"digits": 60, "characters": 6}
+QUICK_METHODS = ("f32", "int8 slots", "bf16 params, kahan")
 NUDGE = 1e-3  # relative change of the initial parameters that shows how far apart two runs in f32 end
 
 # name -> (engine options, dtype of the parameters); "f32" is what the others are held against
@@ -43,13 +44,14 @@ METHODS: dict[str, tuple[dict[str, Any], Any]] = {
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="a few steps: a check, not a measurement")
+    parser.add_argument("--quick", action="store_true", help="three methods, a few steps: a check, not a measurement")
     parser.add_argument("--tasks", nargs="+", choices=tuple(TASKS), default=list(TASKS))
-    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), default=list(METHODS), help="f32 always runs")
+    parser.add_argument("--methods", nargs="+", choices=tuple(METHODS), help="all by default; f32 always runs")
     parser.add_argument("--steps", type=int, help="of every task (1000 for digits, 400 for characters)")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--output", type=Path, help="the JSON file")
     given = parser.parse_args()
+    given.methods = given.methods or (QUICK_METHODS if given.quick else tuple(METHODS))
     given.output = given.output or RESULTS / ("precision_quick.json" if given.quick else "precision.json")
     return given
 

@@ -8,10 +8,10 @@ import argparse
 import json
 import re
 import sys
-from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
+from processes import ROOT, ranged
+
 RESULTS = ROOT / "benchmarks" / "results"
 
 
@@ -22,27 +22,71 @@ def markdown(header: list[str], rows: list[list[Any]]) -> str:
 
 
 def machine(result: dict[str, Any]) -> str:
-    """The line that says where the numbers below were measured."""
+    """The line that says where the numbers below were measured, and in how many processes."""
     m = result["machine"]
-    return f"Measured with jax {m['jax']} on {m['device']} ({m['cores']} cores)."
+    several = f"; median (least–largest) of {result['processes']} fresh processes" if "processes" in result else ""
+    return f"Measured with jax {m['jax']} on {m['device']} ({m['cores']} cores){several}."
+
+
+def pair(mine: float | None, theirs: float | None, form: str) -> str:
+    """Ours, and optax's in brackets."""
+    return " ".join(x.format("-" if y is None else format(y, form)) for x, y in (("{}", mine), ("({})", theirs)))
 
 
 def step_time(result: dict[str, Any]) -> str:
-    """Step time, compile time, temporaries and bytes against optax and torch."""
-    header = ["tree", "optimizer", "step ÷ optax", "step ÷ torch fused", "trace + compile ÷ optax",
-              "temporaries % (optax)", "B accessed per parameter (optax)", "floor"]  # fmt: skip
+    """Bytes, temporaries and step time against optax and torch."""
+    header = ["tree", "optimizer", "B accessed per parameter (optax)", "floor", "temporary B per parameter (optax)",
+              "step ÷ optax", "step ÷ torch fused", "trace + compile ÷ optax"]  # fmt: skip
     rows = []
     for r in result["results"]:
         mine, theirs = r["programs"]["adaptx"], r["programs"]["optax"]
-        torch = r["step_ratio"].get("torch")
+        bytes_, temporary = "bytes_accessed_per_parameter", "temporary_bytes_per_parameter"
         rows.append([
-            r["tree"], r["row"], f"{r['step_ratio']['optax']:.2f}", "-" if torch is None else f"{torch:.2f}",
-            f"{r['trace_and_compile_ratio']:.2f}",
-            f"{100 * mine['temporary_share_of_params']:.1f} ({100 * theirs['temporary_share_of_params']:.1f})",
-            f"{mine['bytes_accessed_per_parameter']:.1f} ({theirs['bytes_accessed_per_parameter']:.1f})",
-            r["floor_bytes_per_parameter"],
+            r["tree"], r["row"], pair(mine[bytes_], theirs[bytes_], ".1f"), r["floor_bytes_per_parameter"],
+            pair(mine[temporary], theirs[temporary], ".2f"), ranged(r["step_ratio"]["optax"]),
+            ranged(r["step_ratio"].get("torch")), ranged(r["trace_and_compile_ratio"]),
         ])  # fmt: skip
     return f"{machine(result)}\n\n{markdown(header, rows)}"
+
+
+def compile_time(*results: dict[str, Any]) -> str:
+    """Operations and traces, then tracing, compiling and steps without jit against optax; a table for each jax."""
+    header = ["optimizer", "leaves", "operations (optax)", "B accessed per parameter (optax)",
+              "trace + lower ÷ optax", "trace + compile ÷ optax", "step without jit ÷ optax"]  # fmt: skip
+    parts = []
+    for result in results:
+        rows = []
+        for r in result["results"]:
+            mine, theirs = r["programs"]["adaptx"], r["programs"]["optax"]
+            bytes_ = "bytes_accessed_per_parameter"
+            timed = (r.get(x, {}).get("ratio") for x in ("trace_and_lower", "trace_and_compile", "eager"))
+            rows.append([
+                r["row"], r["leaves"], pair(mine["compiled_operations"], theirs["compiled_operations"], "d"),
+                pair(mine[bytes_], theirs[bytes_], ".1f"), *map(ranged, timed),
+            ])  # fmt: skip
+        wanted = [
+            [t["what"], t["wanted"], ranged(t["value"]), "yes" if t["met"] else "**no**"] for t in result["targets"]
+        ]
+        parts += [machine(result), markdown(header, rows), markdown(["target", "wanted", "measured", "met"], wanted)]
+    return "\n\n".join(parts)
+
+
+def before_after(*results: dict[str, Any]) -> str:
+    """What differs in count, and all times, from the checkout that was compared; a table for each jax."""
+    parts = []
+    for result in results:
+        counted = [r for r in result["results"] if not isinstance(r["ratio"], dict)]
+        differ = [r for r in counted if f"{r['before']:.3g}" != f"{r['after']:.3g}"]
+        rows = [
+            [r["what"], f"{r['before']:.3g}", f"{r['after']:.3g}",
+             ranged(r["ratio"]) if isinstance(r["ratio"], dict) else "-" if r["ratio"] is None else f"{r['ratio']:.2f}"]
+            for r in (*differ, *(r for r in result["results"] if isinstance(r["ratio"], dict)))
+        ]  # fmt: skip
+        equal = (
+            f"{len(counted) - len(differ)} of {len(counted)} counts are equal to three digits; the others come first."
+        )
+        parts += [f"{machine(result)} {equal}", markdown(["what", "before", "after", "after ÷ before"], rows)]
+    return "\n\n".join(parts)
 
 
 def sweep(result: dict[str, Any]) -> str:
@@ -79,20 +123,21 @@ def ratio(value: float | None) -> str:
 
 
 def memory(result: dict[str, Any]) -> str:
-    """Bytes of state, temporaries and traffic of Adam by storage."""
+    """Bytes of state, temporaries and traffic of Adam by storage, then times."""
 
-    def cell(value: float | None, form: str = ".2f") -> str:
+    def cell(value: float | None, form: str) -> str:
         return "-" if value is None else format(value, form)
 
     rows = [
         [
-            r["tree"], r["method"], cell(r.get("state_bytes_per_parameter")),
+            r["tree"], r["method"], cell(r.get("state_bytes_per_parameter"), ".2f"),
             cell(r.get("temporary_bytes_per_parameter"), ".3f"), cell(r.get("bytes_accessed_per_parameter"), ".1f"),
-            cell(r["step_ratio_to_optax"]), cell(r["fraction_of_triad"]),
+            ranged(r["step_ratio_to_optax"]), ranged(r["step_ratio_to_torch"]), ranged(r["fraction_of_triad"]),
         ]
         for r in result["results"]
     ]  # fmt: skip
-    header = ["tree", "Adam", "state B/parameter", "temporaries B", "accessed B", "step ÷ optax f32", "of triad"]
+    header = ["tree", "Adam", "state B/parameter", "temporaries B", "accessed B", "step ÷ optax f32",
+              "step ÷ torch fused", "of triad"]  # fmt: skip
     return f"{machine(result)}\n\n{markdown(header, rows)}"
 
 
@@ -110,28 +155,29 @@ def precision(result: dict[str, Any]) -> str:
 
 
 def layout(result: dict[str, Any]) -> str:
-    """Many small leaves: leaf by leaf, stacked, packed."""
+    """Many small leaves: leaf by leaf, packed in the step, packed from the start."""
     rows = [
-        [way, f"{r['trace_and_lower_s']:.2f}", f"{r['compile_s']:.2f}", f"{r['step_ms']:.2f}"]
-        for way, r in result["ways"].items()
-    ]
-    header = [f"Adam, {result['leaves']} small leaves", "trace + lower s", "compile s", "step ms"]
+        [way, result["programs"][way]["compiled_operations"],
+         *(ranged(ratios[x]) for x in ("trace_and_lower_s", "compile_s", "step_ms"))]
+        for way, ratios in result["ratios"].items()
+    ]  # fmt: skip
+    header = [f"Adam, {result['leaves']} small leaves", "operations", "trace + lower ÷ optax", "compile ÷ optax",
+              "step ÷ optax"]  # fmt: skip
     return f"{machine(result)}\n\n{markdown(header, rows)}"
 
 
 TABLES = {
-    "step_time": step_time, "sweep": sweep, "memory": memory, "memory_torch": memory, "precision": precision,
-    "layout": layout, "lr_free": lr_free,
+    "step_time": step_time, "compile_time": compile_time, "before_after": before_after, "sweep": sweep,
+    "memory": memory, "memory_torch": memory, "precision": precision, "layout": layout, "lr_free": lr_free,
 }  # fmt: skip
+BY_JAX = ("compile_time", "before_after")  # a file of results for each version of jax
 
 
 def filled(text: str) -> str:
-    """The README with every table made again."""
+    """The README with every table made again; where there are no results, it says so."""
     for name, make in TABLES.items():
-        path = RESULTS / f"{name}.json"
-        if not path.exists():
-            continue
-        table = make(json.loads(path.read_text()))
+        paths = sorted(RESULTS.glob(f"{name}_jax*.json" if name in BY_JAX else f"{name}.json"))
+        table = make(*(json.loads(path.read_text("utf-8")) for path in paths)) if paths else "Not measured yet."
         pattern = rf"(<!-- table: {name} -->\n).*?(<!-- end of table -->)"
         text = re.sub(pattern, lambda m, table=table: f"{m[1]}{table}\n{m[2]}", text, flags=re.DOTALL)
     return text

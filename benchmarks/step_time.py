@@ -1,14 +1,14 @@
-"""Step time, trace and compile time, temporaries and bytes of one optimizer step: adaptx, optax and torch side by side.
+"""One optimizer step of adaptx, optax and torch side by side: bytes, temporaries, time.
 
-    python benchmarks/step_time.py [--quick] [--trees large gpt2 small] [--rows adam ...]
+    python benchmarks/step_time.py [--quick] [--trees large gpt2 small] [--rows adam ...] [--processes 5]
 
-Every library does the same step on the same parameters in this one process, in turn. What each column means is written
-in benchmarks/README.md. Prints a table and writes benchmarks/results/step_time.json.
+Every comparison runs in processes of its own. In each, every library does the same step on the same parameters, in
+turns, which gives a ratio; the table shows median and range of the ratios. What each column means is written in
+benchmarks/README.md. Prints the table and writes benchmarks/results/step_time.json.
 """
 
 import argparse
 import os
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,16 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave room fo
 
 import jax
 import jax.numpy as jnp
+import processes
+import programs
 import rivals
 import trees
-from harness import RESULTS, headline, interleaved, median, progress, seconds, table, write
+from harness import RESULTS, headline, table, write
+from processes import ranged
 from rivals import ROWS, Row
 
-SAMPLE = 0.02  # s; a timing shorter than this takes several steps, so that the clock and the dispatch do not count
+SAMPLE = 0.02  # s, of one timing at least
+TREES = ("large", "gpt2", "small")
 
 
 def arguments() -> argparse.Namespace:
@@ -31,181 +35,113 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--large", type=int, help="elements of the one large leaf (50,000,000)")
     parser.add_argument("--scale", type=float, help="factor on the widths of the GPT-2 tree (1)")
     parser.add_argument("--leaves", type=int, help="how many small leaves (1,600)")
-    parser.add_argument("--trees", nargs="+", choices=("large", "gpt2", "small"), default=["large", "gpt2", "small"])
+    parser.add_argument("--trees", nargs="+", choices=TREES, default=list(TREES))
     parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=list(ROWS))
-    parser.add_argument("--samples", type=int, help="timings of a step (30)")
-    parser.add_argument("--compiles", type=int, help="cold compilations (3)")
+    parser.add_argument("--samples", type=int, help="timings of a step in each process (15)")
+    processes.add_options(parser)
     parser.add_argument("--output", type=Path, help="the JSON file")
     given = parser.parse_args()
-    full = {"large": 50_000_000, "scale": 1.0, "leaves": 1600, "samples": 30, "compiles": 3}
-    quick = {"large": 1 << 18, "scale": 0.05, "leaves": 50, "samples": 5, "compiles": 1}
+    full = {"large": 50_000_000, "scale": 1.0, "leaves": 1600, "samples": 15, "processes": processes.PROCESSES}
+    quick = {"large": 1 << 18, "scale": 0.05, "leaves": 50, "samples": 5, "processes": 2}
     for name, value in (quick if given.quick else full).items():
         setattr(given, name, getattr(given, name) or value)
     given.output = given.output or RESULTS / ("step_time_quick.json" if given.quick else "step_time.json")
     return given
 
 
-def cold_compile(opt: Any, tree: trees.Tree) -> tuple[dict[str, float], Any]:
-    """Seconds to trace, lower and compile a step with empty caches, and the compiled step."""
-    state = jax.eval_shape(opt.init, tree)
-    jax.clear_caches()
-    found: dict[str, Any] = {}
-    function = rivals.jitted(opt)
-    times = {
-        "trace_s": seconds(lambda: found.update(traced=function.trace(tree, state, tree))),
-        "lower_s": seconds(lambda: found.update(lowered=found["traced"].lower())),
-        "compile_s": seconds(lambda: found.update(compiled=found["lowered"].compile())),
-    }
-    return times | {"trace_and_compile_s": sum(times.values())}, found["compiled"]
+def made(tree_name: str, given: argparse.Namespace) -> trees.Tree:
+    """The tree of a name."""
+    if tree_name == "gpt2":
+        return trees.gpt2(given.scale)
+    return trees.large(given.large) if tree_name == "large" else trees.small(given.leaves)
 
 
-def compilations(row: Row, tree: trees.Tree, repeats: int) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """{library: medians of the times, and what the compiled program says of itself}, {library: compiled step}."""
+def compilations(row: Row, tree: trees.Tree, order: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, float]]:
+    """{library: ...} of compiled steps, of what they say of themselves, and of seconds to trace and compile."""
     opts = {"adaptx": row.adaptx, "optax": row.optax}
-    times: dict[str, list[dict[str, float]]] = {name: [] for name in opts}
-    compiled: dict[str, Any] = {}
-    for _ in range(repeats):
-        for name, opt in opts.items():
-            taken, compiled[name] = cold_compile(opt, tree)
-            times[name].append(taken)
+    compiled, says, times = {}, {}, {}
+    programs.cold_compile(ROWS["sgd"].optax, trees.small(5))  # a process's first compilation loads the compiler
+    for name in list(opts)[:: 1 if order % 2 else -1]:
+        taken, compiled[name] = programs.cold_compile(opts[name], tree)
+        says[name] = programs.counts(compiled[name], trees.elements(tree))
+        times[name] = taken["trace_and_compile_s"]
+    return compiled, says, times
+
+
+def measure(row_name: str, tree_name: str, given: argparse.Namespace) -> processes.Run:
+    """What one process finds of one row of the table."""
+    row, tree, order = ROWS[row_name], made(tree_name, given), given.process
     size = trees.elements(tree)
-    out: dict[str, dict[str, Any]] = {}
-    for name, program in compiled.items():
-        medians = {key: median([t[key] for t in times[name]]) for key in times[name][0]}
-        costs = program.cost_analysis() or {}
-        memory = program.memory_analysis()
-        accessed = costs.get("bytes accessed")
-        out[name] = medians | {
-            "temporary_bytes": None if memory is None else memory.temp_size_in_bytes,
-            "temporary_share_of_params": None if memory is None else memory.temp_size_in_bytes / (4 * size),
-            "bytes_accessed_per_parameter": None if accessed is None else accessed / size,
-        }
-    return out, compiled
-
-
-class Stepper:
-    """A compiled step that carries its own parameters and state from call to call."""
-
-    def __init__(self, compiled: Any, params: Any, state: Any, grads: Any):
-        self.compiled, self.params, self.state, self.grads = compiled, params, state, grads
-
-    def __call__(self, steps: int) -> Any:
-        for _ in range(steps):
-            self.params, self.state = self.compiled(self.params, self.state, self.grads)
-        return self.params
-
-
-class Triad:
-    """The in-place triad, as a stepper."""
-
-    def __init__(self, elements: int):
-        self.compiled, (self.x, self.y) = rivals.triad(elements)
-
-    def __call__(self, steps: int) -> Any:
-        for _ in range(steps):
-            self.x = self.compiled(self.x, self.y)
-        return self.x
-
-
-def torch_stepper(row: Row, params: Any, grads: Any) -> Any:
-    """The torch step, as a stepper."""
-    call = rivals.torch_step(row, params, grads)
-
-    def steps(n: int) -> None:
-        for _ in range(n):
-            call()
-        rivals.synchronize()
-
-    return steps
-
-
-def steppers(row: Row, tree: trees.Tree, compiled: dict[str, Any]) -> dict[str, Any]:
-    """{name: function that does n steps}, each on parameters of its own."""
-    params = trees.filled(tree, jax.random.key(0), 0.02)
-    grads = trees.filled(tree, jax.random.key(1), 0.01)
-    copy = partial(jax.tree.map, partial(jnp.array, copy=True))  # gradients too, or the second finds them in the cache
-    states = {"adaptx": row.adaptx.init(params), "optax": row.optax.init(params)}
-    calls: dict[str, Any] = {
-        name: Stepper(compiled[name], copy(params), states[name], copy(grads)) for name in compiled
-    }
+    compiled, says, compile_s = compilations(row, tree, order)
+    params, grads = programs.start(tree)
+    calls = {name: programs.stepper(compiled[name], getattr(row, name), params, grads) for name in compiled}
+    mine, theirs = calls["adaptx"], calls["optax"]
     if rivals.torch is not None:
-        calls["torch"] = torch_stepper(row, params, grads)
-    return calls | {"triad": Triad(trees.elements(tree))}
-
-
-def step_times(row: Row, tree: trees.Tree, compiled: dict[str, Any], samples: int) -> dict[str, Any]:
-    """Median milliseconds a step of every library, and how far adaptx and optax are apart after it all."""
-    calls = steppers(row, tree, compiled)
-    for call in calls.values():
-        seconds(lambda call=call: call(2))
-    slowest = max(seconds(lambda call=call: call(2)) / 2 for call in calls.values())
-    steps = max(1, min(200, round(SAMPLE / slowest)))
-    taken = interleaved({name: lambda call=call: call(steps) for name, call in calls.items()}, samples)
-    mine, theirs = (jax.tree.leaves(calls[name].params) for name in ("adaptx", "optax"))
-    apart = max(float(jnp.max(jnp.abs(a - b))) for a, b in zip(mine, theirs, strict=True))
-    return {
-        "step_ms": {name: 1e3 * median(times) / steps for name, times in taken.items()},
-        "fastest_step_ms": {name: 1e3 * min(times) / steps for name, times in taken.items()},
-        "steps_per_sample": steps,
-        "samples": samples,
-        "largest_difference_from_optax": apart,
-        "steps_compared": 4 + steps * samples,
-    }
-
-
-def measure(name: str, row: Row, tree_name: str, tree: trees.Tree, given: argparse.Namespace) -> dict[str, Any]:
-    """One row of the table."""
-    size = trees.elements(tree)
-    programs, compiled = compilations(row, tree, given.compiles)
-    times = step_times(row, tree, compiled, given.samples)
-    step = times["step_ms"]
+        calls["torch"] = programs.torch_stepper(row, params, grads)
+    calls["triad"] = programs.Triad(size)
+    step, steps = programs.step_ms(calls, given.samples, SAMPLE, order)
+    apart = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), mine.params, theirs.params)
     bandwidth = 12 * size / (1e-3 * step["triad"])
-    reached = {lib: row.floor * size / (1e-3 * step[lib]) / bandwidth for lib in step if lib != "triad"}
-    ratios = {lib: step["adaptx"] / step[lib] for lib in step if lib not in ("adaptx", "triad")}
-    compile_ratio = programs["adaptx"]["trace_and_compile_s"] / programs["optax"]["trace_and_compile_s"]
-    return {
-        "tree": tree_name, "row": name, "leaves": len(tree), "parameters": size, "programs": programs, **times,
-        "triad_gb_per_s": bandwidth / 1e9, "floor_bytes_per_parameter": row.floor, "fraction_of_triad": reached,
-        "step_ratio": ratios, "trace_and_compile_ratio": compile_ratio,
-    }  # fmt: skip
+    facts = {"tree": tree_name, "row": row_name, "leaves": len(tree), "parameters": size,
+             "floor_bytes_per_parameter": row.floor, "samples": given.samples, "programs": says}  # fmt: skip
+    libraries = [name for name in step if name != "triad"]
+    measured = {
+        "step_ms": step,
+        "step_ratio": {name: step["adaptx"] / step[name] for name in libraries if name != "adaptx"},
+        "triad_gb_per_s": bandwidth / 1e9,
+        "fraction_of_triad": {name: row.floor * size / (1e-3 * step[name]) / bandwidth for name in libraries},
+        "trace_and_compile_s": compile_s,
+        "trace_and_compile_ratio": compile_s["adaptx"] / compile_s["optax"],
+        "apart": max(jax.tree.leaves(apart)),
+        "steps_compared": steps,
+    }
+    return {"facts": facts, "measured": measured}
+
+
+def joined(runs: list[processes.Run]) -> dict[str, Any]:
+    """One row: facts, spreads, and how far adaptx and optax ever ended apart."""
+    row = processes.merged(runs)
+    return row | {"largest_difference_from_optax": row.pop("apart")["largest"]}
 
 
 def report(results: list[dict[str, Any]]) -> str:
     """The table on the terminal."""
-    header = [
-        "tree", "optimizer", "adaptx ms", "optax ms", "torch ms", "/optax", "/torch", "of triad", "compile s",
-        "optax s", "ratio", "temp %", "optax %", "B/param", "optax B", "floor",
-    ]  # fmt: skip
+    header = ["tree", "optimizer", "B/param", "optax B", "floor", "temp B/param", "optax B", "/optax", "/torch",
+              "of triad", "compile /optax", "adaptx ms"]  # fmt: skip
     rows = []
     for r in results:
-        mine, theirs, step = r["programs"]["adaptx"], r["programs"]["optax"], r["step_ms"]
-        shares = [x["temporary_share_of_params"] for x in (mine, theirs)]
-        accessed = [x["bytes_accessed_per_parameter"] for x in (mine, theirs)]
+        mine, theirs = r["programs"]["adaptx"], r["programs"]["optax"]
         rows.append([
-            r["tree"], r["row"], step["adaptx"], step["optax"], step.get("torch"), r["step_ratio"]["optax"],
-            r["step_ratio"].get("torch"), r["fraction_of_triad"]["adaptx"], mine["trace_and_compile_s"],
-            theirs["trace_and_compile_s"], r["trace_and_compile_ratio"],
-            *(None if x is None else 100 * x for x in shares), *accessed, r["floor_bytes_per_parameter"],
+            r["tree"], r["row"], mine["bytes_accessed_per_parameter"], theirs["bytes_accessed_per_parameter"],
+            r["floor_bytes_per_parameter"], mine["temporary_bytes_per_parameter"],
+            theirs["temporary_bytes_per_parameter"], ranged(r["step_ratio"]["optax"]),
+            ranged(r["step_ratio"].get("torch")), ranged(r["fraction_of_triad"]["adaptx"]),
+            ranged(r["trace_and_compile_ratio"]), r["step_ms"]["adaptx"]["median"],
         ])  # fmt: skip
     return table(header, rows)
 
 
+def brief(run: processes.Run) -> str:
+    """The ratios of a process."""
+    return ", ".join(f"{ratio:.2f} × {name}" for name, ratio in run["measured"]["step_ratio"].items())
+
+
 def main() -> None:
-    """Measures, prints, writes."""
+    """Measures, prints, writes; in a process of one comparison measures and hands over."""
     given = arguments()
-    made = {"large": lambda: trees.large(given.large), "gpt2": lambda: trees.gpt2(given.scale),
-            "small": lambda: trees.small(given.leaves)}  # fmt: skip
-    results = []
-    cold_compile(ROWS["adam"].optax, trees.small(5))  # the process's first compilation pays for loading the compiler
-    total = len(given.trees) * len(given.rows)
-    for tree_name in given.trees:
-        for row_name in given.rows:
-            progress(f"[{len(results) + 1}/{total}] {tree_name}: {row_name}")
-            results.append(measure(row_name, ROWS[row_name], tree_name, made[tree_name](), given))
+    if given.process is not None:
+        processes.hand_over(given.output, measure(given.rows[0], given.trees[0], given))
+        return
+    options = [f"--{name}={getattr(given, name)}" for name in ("large", "scale", "leaves", "samples")]
+    comparisons = {
+        f"{tree}, {row}": ["--trees", tree, "--rows", row, *options] for tree in given.trees for row in given.rows
+    }
+    found = processes.repeated(Path(__file__), comparisons, given.processes, brief)
+    results = [joined(runs) for runs in found.values()]
     print(headline())
     print(report(results))
     version = rivals.torch.__version__ if rivals.torch is not None else None
-    write(given.output, {"quick": given.quick, "torch": version, "results": results})
+    write(given.output, {"quick": given.quick, "torch": version, "processes": given.processes, "results": results})
 
 
 if __name__ == "__main__":

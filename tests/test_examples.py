@@ -10,7 +10,14 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
-BENCHMARKS = {"step_time.py": ["--leaves", "10", "--rows", "adam", "adamw+clip"], "sweep.py": []}
+BENCHMARKS = {
+    "step_time.py": ["--leaves", "10", "--rows", "adam", "adamw+clip", "--processes", "1"],
+    "compile_time.py": ["--leaves", "4", "--rows", "adam", "--processes", "1"],
+    "before_after.py": ["--before", str(ROOT), "--samples", "1"],  # with itself: every count is equal
+    "memory.py": ["--trees", "large", "--processes", "1"],
+    "layout.py": ["--processes", "1"],
+    "sweep.py": [],
+}
 
 
 def run(script: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -45,4 +52,7 @@ def test_benchmark_quick(name, tmp_path):
     assert found["machine"]["platform"] == "cpu"
     assert str(ROOT) not in text, "results hold no paths"
     for result in found.get("results", []):
-        assert result["largest_difference_from_optax"] < 1e-4  # both took the same steps; f32 over some tens of them
+        if name == "step_time.py":
+            assert result["largest_difference_from_optax"] < 1e-4  # both took the same steps; f32 over some tens
+        if name == "before_after.py" and not isinstance(result["ratio"], dict):
+            assert result["before"] == result["after"], result["what"]
