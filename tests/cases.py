@@ -157,6 +157,12 @@ CORE = [
     for c in CASES
     for s in STORAGES
 ]
+# every default in one storage, by turns, and adam in all: where rule and storage have little to do with one another
+TURNS = [
+    pytest.param(c, s, id=f"{c.name}-{s}")
+    for i, c in enumerate(DEFAULTS)
+    for s in (STORAGES if c.name == "adam" else [STORAGES[i % len(STORAGES)]])
+]
 
 
 def case(name: str) -> Case:

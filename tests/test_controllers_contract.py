@@ -7,6 +7,7 @@ import pytest
 
 import adaptx
 from adaptx import controllers
+from cases import case
 from controllers_cases import PAIRS, closed_loop, data, over
 from golden import controller_rows as rows
 from probes import Traced, assert_close, assert_identical, avals, pointers
@@ -42,7 +43,7 @@ def narrow() -> tuple[dict, dict]:
 @pytest.mark.parametrize("trees", [mixed, narrow])
 @pytest.mark.parametrize(("controller", "rule"), PAIRS)
 def test_types_are_stable_in_a_scan(controller: str, rule: str, trees):
-    params, grads = trees()
+    params, grads = map(case(rule).fit, trees())
     opt = over(rule, controllers.ALL[controller](0.01))
 
     def body(carry, value):
