@@ -23,7 +23,7 @@ def measured(grads, **options) -> tuple:
 
 
 NORMS = {
-    "bf16_2000_ones": ([jnp.ones(1, jnp.bfloat16)] * 2000, np.sqrt(2000)),
+    "bf16_400_ones": ([jnp.ones(1, jnp.bfloat16)] * 400, 20.0),
     "f16_of_300": ([jnp.full(16, 300, jnp.float16)], 1200.0),
     "f16_of_6e4": ([jnp.full((4, 4), 6e4, jnp.float16)], 4 * float(np.float16(6e4))),
     "f32_1e20": ([jnp.full(9, 1e20), jnp.full(16, 1e20)], 5e20),
@@ -35,7 +35,7 @@ NORMS = {
     "f16_small_sum": ([jnp.full(997, 0.3, jnp.float16)], float(np.float16(0.3)) * np.sqrt(997)),
     "zeros": ([jnp.zeros(5), jnp.zeros(())], 0.0),
     "empty": ([jnp.zeros((0, 2))], 0.0),
-    "1600_leaves": ([jnp.full(1, (-1.0) ** i * i) for i in range(1600)], np.sqrt(np.sum(np.arange(1600.0) ** 2))),
+    "400_leaves": ([jnp.full(1, (-1.0) ** i * i) for i in range(400)], np.sqrt(np.sum(np.arange(400.0) ** 2))),
 }
 
 
@@ -48,7 +48,7 @@ def test_global_norm(name: str):
 
 
 RANDOM = np.random.default_rng(0)
-MIXED = [RANDOM.normal(size=shape).astype(np.float32) for shape in [(3, 4)] * 900 + [(5,), (), (2, 2)] + [(SMALL,)] * 2]
+MIXED = [RANDOM.normal(size=shape).astype(np.float32) for shape in [(3, 4)] * 330 + [(5,), (), (2, 2)] + [(SMALL,)] * 2]
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-4, 1.0, 1e30])
