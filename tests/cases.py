@@ -145,23 +145,34 @@ DEFAULTS = [Case(name, name) for name in NAMES]
 CASES = DEFAULTS + [Case(f"{n}-{v}", n, hyper) for n, table in VARIANTS.items() for v, hyper in table.items()]
 
 
-# every case in f32, every default in every storage at once; variants in other storages where slow tests run
-MATRIX = [
-    pytest.param(c, s, id=f"{c.name}-{s}", marks=() if s == "f32" or c in DEFAULTS else pytest.mark.slow)
-    for c in CASES
-    for s in STORAGES
-]
-# the defaults alone at once, in every storage
-CORE = [
-    pytest.param(c, s, id=f"{c.name}-{s}", marks=() if c in DEFAULTS else pytest.mark.slow)
-    for c in CASES
-    for s in STORAGES
-]
+def kinds() -> list[Case]:
+    """The first case of every set of slots of every rule: what memory, types and traces can tell apart."""
+    found: dict[tuple, Case] = {}
+    for c in CASES:
+        rule = c.build().rule
+        found.setdefault((rule.name, tuple(rule.slots())), c)
+    return [*found.values(), case("adafactor-least")]  # whose small matrices are not factored
+
+
+def by_turns(cases: list[Case], everywhere: tuple[str, ...]) -> list:
+    """Every case in one storage, by turns, and those named in all of them."""
+    return [
+        pytest.param(c, s, id=f"{c.name}-{s}")
+        for i, c in enumerate(cases)
+        for s in (STORAGES if c.name in everywhere else [STORAGES[i % len(STORAGES)]])
+    ]
 
 
 def case(name: str) -> Case:
     """The case of a name such as "adam" or "adam-amsgrad"."""
     return next(c for c in CASES if c.name == name)
+
+
+KINDS = kinds()
+# rules and storages meet in the slots: two, one of either sign, three, with a shape of their own
+STORED = by_turns(KINDS, ("momentum", "rmsprop", "adam", "adam-amsgrad", "adafactor"))
+EQUATIONS = by_turns(CASES, ("adam",))  # what depends on the equations: every flag
+TURNS = by_turns(DEFAULTS, ("adam",))  # what depends on neither rule nor storage but goes through both
 
 
 def params(dtype: Any = jnp.float32, leaves: tuple[str, ...] = tuple(inputs.SHAPES)) -> dict[str, jax.Array]:

@@ -48,11 +48,12 @@ def test_bytes_are_those_of_init(storage, policy: str):
 
 @pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
 def test_every_rule_has_a_cost(c: Case):
-    opt = c.build(0.1)
-    slots = len(opt.rule.slots())
-    (row,) = costs(opt, jnp.zeros(1000))
-    assert sum(row.state.values()) == 4000 * slots
-    assert row.traffic == 12000 + 8000 * slots
+    """Slots as large as the parameter, and what those with a shape of their own have: of f32, without bounds."""
+    opt, p = c.build(0.1), c.fit(jnp.zeros(1000))
+    (row,) = costs(opt, p)
+    firsts = {k: opt.rule.initial(k, p) if slot.own else p for k, slot in opt.rule.slots().items()}
+    assert row.state == {k: 0 if x is None else 4 * x.size for k, x in firsts.items()}
+    assert row.traffic == 12000 + 2 * sum(row.state.values())
 
 
 def test_nothing_is_allocated():

@@ -9,7 +9,6 @@ import pytest
 
 import adaptx
 from adaptx import rules
-from adaptx.controllers.constant import Constant
 from adaptx.engine.optimizer import build
 from adaptx.engine.packing import LAYOUTS
 from adaptx.engine.rounding import POLICIES
@@ -17,10 +16,16 @@ from adaptx.engine.storage import NAMES
 from adaptx.optimizers import ALL
 from adaptx.rules.sgd import Sgd
 from adaptx.values import value_class
+from cases import DEFAULTS, Case
 
 SHAPES = {"a": (4, 3), "b": (4, 3), "c": (5,), "d": (5,), "e": (4, 3), "f": (), "g": (2, 0), "h": (5,)}
-JOINED = ("packed",)
-OPEN = [name for name, make in ALL.items() if isinstance(make().controller, Constant)]
+POINTWISE = [c.name for c in DEFAULTS if c.build().rule.pointwise]  # others are refused, see below
+OPTIONS = {
+    "plain": {},
+    "masked": {"weight_decay": 0.1, "decay_mask": "^[abc]$", "lr_scale": {"a": 0.5, "d": 3.0}},
+    "measured": {"max_norm": 0.1, "telemetry": True, "skip_nonfinite": True},
+}
+EVERY = {**OPTIONS["masked"], **OPTIONS["measured"], "decay_mode": "independent"}
 
 
 def trees(seed, dtypes=None):
@@ -46,38 +51,31 @@ def assert_equal(a, b):
         np.testing.assert_allclose(np.float32(a[k]), np.float32(b[k]), rtol=ULPS, atol=ULPS / 4, err_msg=k)
 
 
-@pytest.mark.parametrize("name", OPEN)
 @pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"weight_decay": 0.1, "decay_mask": "^[abc]$", "lr_scale": {"a": 0.5, "d": 3.0}, "decay_mode": "independent"},
-        {"max_norm": 0.1, "telemetry": True, "skip_nonfinite": True},
-    ],
-    ids=["plain", "masked", "measured"],
-)
-@pytest.mark.parametrize("layout", JOINED)
-def test_joined_is_leafwise(name, options, layout):
+    ("name", "options"),
+    [*(pytest.param(name, EVERY, id=name) for name in POINTWISE),
+     *(pytest.param("adam", some, id=f"adam-{what}") for what, some in OPTIONS.items())],
+)  # fmt: skip
+def test_packed_is_leafwise(name, options):
+    """Every rule with all options at once, adam with each of them too."""
     leaf, _ = train(ALL[name](0.05, **options), trees(0))
-    joined, state = train(ALL[name](0.05, layout=layout, **options), trees(0))
+    joined, state = train(ALL[name](0.05, layout="packed", **options), trees(0))
     assert_equal(leaf, joined)
     for slot in state.slots.values():
         assert all(label.startswith("float32[") for label in slot)
 
 
 @pytest.mark.parametrize("rounding", ["nearest", "kahan", "master"])
-@pytest.mark.parametrize("layout", JOINED)
-def test_joined_is_leafwise_over_roundings_of_mixed_dtypes(rounding, layout):
+def test_joined_is_leafwise_over_roundings_of_mixed_dtypes(rounding):
     start = trees(0, {"b": jnp.bfloat16, "c": jnp.bfloat16, "d": jnp.bfloat16})
     leaf, _ = train(adaptx.adam(0.05, rounding=rounding), start)
-    stacked, _ = train(adaptx.adam(0.05, rounding=rounding, layout=layout), start)
+    stacked, _ = train(adaptx.adam(0.05, rounding=rounding, layout="packed"), start)
     assert_equal(leaf, stacked)
 
 
 @pytest.mark.parametrize("storage", ["bf16", "int8"])
-@pytest.mark.parametrize("layout", JOINED)
-def test_joined_slots_are_stored_narrow(storage, layout):
-    opt = adaptx.adam(0.05, storage=storage, storage_exclude=0, layout=layout)
+def test_joined_slots_are_stored_narrow(storage):
+    opt = adaptx.adam(0.05, storage=storage, storage_exclude=0, layout="packed")
     params, state = train(opt, trees(0))
     assert all(np.all(np.isfinite(np.asarray(p))) for p in params.values())
     assert {x.dtype.name for x in jax.tree.leaves(state.slots)} <= {"uint32", "uint16", "float32"}
@@ -86,38 +84,45 @@ def test_joined_slots_are_stored_narrow(storage, layout):
     assert jax.tree.structure(state) == jax.tree.structure(same)
 
 
-@pytest.mark.parametrize("layout", JOINED)
-def test_whether_a_leaf_is_small_is_decided_by_the_leaf_and_not_its_stack(layout):
+def test_whether_a_leaf_is_small_is_decided_by_the_leaf_and_not_its_stack():
     start = {f"l{i}": jnp.ones((64, 32)) for i in range(4)}  # 2,048 elements each, 8,192 together
-    state = adaptx.adam(storage="int8", layout=layout).init(start)
+    state = adaptx.adam(storage="int8", layout="packed").init(start)
     assert {x.dtype.name for x in jax.tree.leaves(state.slots)} == {"float32"}
 
 
-@pytest.mark.parametrize("layout", JOINED)
-def test_controllers_of_global_scope_may_be_joined(layout):
+def test_controllers_of_global_scope_may_be_joined():
     leaf, _ = train(adaptx.adam(adaptx.controllers.prodigy(d0=1e-3)), trees(0))
-    stacked, state = train(adaptx.adam(adaptx.controllers.prodigy(d0=1e-3), layout=layout), trees(0))
+    stacked, state = train(adaptx.adam(adaptx.controllers.prodigy(d0=1e-3), layout="packed"), trees(0))
     for k in leaf:
         np.testing.assert_allclose(leaf[k], stacked[k], rtol=1e-5, atol=1e-6)  # sums in another order
     assert set(state.control.marks["x0"]) == set(state.slots["m"])
 
 
-@pytest.mark.parametrize("name", OPEN)
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_types_hold_in_every_storage_and_rounding(name, layout):
+STORED = [(s, r) for s in NAMES for r in POLICIES]
+# adam in every pair; the other rules, of which neither a layout nor a rounding knows anything, in turn
+TYPED = [
+    pytest.param(c, layout, pairs, id=f"{c.name}-{layout}")
+    for i, c in enumerate(DEFAULTS)
+    for layout in LAYOUTS
+    for pairs in [STORED if c.name == "adam" else [STORED[i % 12], STORED[(i + 5) % 12]]]
+    if layout == "leaf" or c.name in POINTWISE
+]
+
+
+@pytest.mark.parametrize(("c", "layout", "pairs"), TYPED)
+def test_types_hold_in_every_storage_and_rounding(c: Case, layout, pairs):
     dtypes = {"b": jnp.bfloat16, "d": jnp.float16, "e": jnp.bfloat16}
-    for storage in NAMES:
-        for rounding in POLICIES:
-            opt = ALL[name](0.05, storage=storage, storage_exclude=0, rounding=rounding, layout=layout)
+    for storage, rounding in pairs:
+        opt = c.build(0.05, storage=storage, rounding=rounding, layout=layout)
 
-            def two(opt=opt):
-                params, grads = trees(0, dtypes), trees(1)
-                state = opt.init(params)
-                scanned, _ = jax.lax.scan(lambda c, _: (opt.step(grads, c[1], c[0]), None), (params, state), length=2)
-                return (params, state), scanned, opt.step(grads, state, params)
+        def two(opt=opt):
+            params, grads = c.fit((trees(0, dtypes), trees(1)))
+            state = opt.init(params)
+            scanned, _ = jax.lax.scan(lambda c, _: (opt.step(grads, c[1], c[0]), None), (params, state), length=2)
+            return (params, state), scanned, opt.step(grads, state, params)
 
-            first, scanned, stepped = jax.eval_shape(two)
-            assert first == scanned == stepped, (storage, rounding)
+        first, scanned, stepped = jax.eval_shape(two)
+        assert first == scanned == stepped, (storage, rounding)
 
 
 @value_class
@@ -153,7 +158,7 @@ def test_an_unknown_layout_and_a_missing_gradient_are_refused():
         opt.step(trees(1), adaptx.adam().init(trees(0)), trees(0))
 
 
-@pytest.mark.parametrize("name", OPEN)
+@pytest.mark.parametrize("name", POINTWISE)
 def test_a_packed_model_trains_as_its_tree(name):
     start = trees(0)
     flat, unpack = adaptx.pack(start)

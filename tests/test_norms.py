@@ -8,7 +8,7 @@ import pytest
 
 import adaptx
 from adaptx.engine.norms import SMALL, global_norm
-from cases import DEFAULTS, STORAGES, Case
+from cases import DEFAULTS, TURNS, Case
 from probes import assert_close, assert_identical
 
 NORM = 1e-6  # a sum of up to 10⁶ f32 squares, added in a tree
@@ -23,7 +23,7 @@ def measured(grads, **options) -> tuple:
 
 
 NORMS = {
-    "bf16_2000_ones": ([jnp.ones(1, jnp.bfloat16)] * 2000, np.sqrt(2000)),
+    "bf16_400_ones": ([jnp.ones(1, jnp.bfloat16)] * 400, 20.0),
     "f16_of_300": ([jnp.full(16, 300, jnp.float16)], 1200.0),
     "f16_of_6e4": ([jnp.full((4, 4), 6e4, jnp.float16)], 4 * float(np.float16(6e4))),
     "f32_1e20": ([jnp.full(9, 1e20), jnp.full(16, 1e20)], 5e20),
@@ -35,7 +35,7 @@ NORMS = {
     "f16_small_sum": ([jnp.full(997, 0.3, jnp.float16)], float(np.float16(0.3)) * np.sqrt(997)),
     "zeros": ([jnp.zeros(5), jnp.zeros(())], 0.0),
     "empty": ([jnp.zeros((0, 2))], 0.0),
-    "1600_leaves": ([jnp.full(1, (-1.0) ** i * i) for i in range(1600)], np.sqrt(np.sum(np.arange(1600.0) ** 2))),
+    "400_leaves": ([jnp.full(1, (-1.0) ** i * i) for i in range(400)], np.sqrt(np.sum(np.arange(400.0) ** 2))),
 }
 
 
@@ -48,7 +48,7 @@ def test_global_norm(name: str):
 
 
 RANDOM = np.random.default_rng(0)
-MIXED = [RANDOM.normal(size=shape).astype(np.float32) for shape in [(3, 4)] * 900 + [(5,), (), (2, 2)] + [(SMALL,)] * 2]
+MIXED = [RANDOM.normal(size=shape).astype(np.float32) for shape in [(3, 4)] * 330 + [(5,), (), (2, 2)] + [(SMALL,)] * 2]
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1e-4, 1.0, 1e30])
@@ -97,7 +97,7 @@ def test_norms_of_the_metrics():
 @pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
 def test_metrics_of_update_and_step_agree(c: Case):
     """update_norm is of the update, param_norm of the parameters after step, and of those given to update."""
-    p, g = {"a": jnp.full(3, 2.0)}, {"a": jnp.array([1.0, -2.0, 0.5])}
+    p, g = c.fit(({"a": jnp.full(3, 2.0)}, {"a": jnp.array([1.0, -2.0, 0.5])}))
     opt = c.build(0.1, telemetry=("update_norm", "param_norm"))
     updates, by_update = opt.update(g, opt.init(p), p)
     fused, by_step = opt.step(g, opt.init(p), p)
@@ -146,12 +146,11 @@ def test_the_norm_is_taken_once():
     assert roots(max_norm=1.0) == roots(max_norm=1.0, skip_nonfinite=True, telemetry=("grad_norm",)) > 0
 
 
-@pytest.mark.parametrize("storage", STORAGES)
-@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+@pytest.mark.parametrize(("c", "storage"), TURNS)
 def test_skipped_steps_are_atomic_and_counted(c: Case, storage: str):
     """A step with a NaN or inf anywhere leaves parameters, slots and clock as they were, to the bit."""
-    p = {"a": jnp.array([1.0, -2.0]), "b": jnp.ones((), jnp.bfloat16)}
-    good = {"a": jnp.array([0.5, 0.25]), "b": jnp.ones((), jnp.bfloat16)}
+    p = c.fit({"a": jnp.array([1.0, -2.0]), "b": jnp.ones((), jnp.bfloat16)})
+    good = c.fit({"a": jnp.array([0.5, 0.25]), "b": jnp.ones((), jnp.bfloat16)})
     opt = c.build(0.1, skip_nonfinite=True, weight_decay=0.1, storage=storage)
     step, update = jax.jit(opt.step), jax.jit(opt.update)
     x, state = step(good, opt.init(p), p)
@@ -159,13 +158,13 @@ def test_skipped_steps_are_atomic_and_counted(c: Case, storage: str):
     for bads in ([jnp.nan], [jnp.inf, -jnp.inf, jnp.nan]):
         for streak, bad in enumerate(bads, start=1):
             total += 1
-            broken = {"a": jnp.array([0.5, bad]), "b": good["b"]}
+            broken = {"a": c.fit(jnp.array([0.5, bad])), "b": good["b"]}
             updates, _ = update(broken, state, x)
             after, skipped = step(broken, state, x)
             assert_identical(after, x)
             assert_identical((skipped.slots, skipped.step), (state.slots, state.step))
             assert not np.any(np.asarray(updates["a"]))
-            assert float(updates["b"]) == 0
+            assert not np.any(np.asarray(updates["b"]))
             assert float(skipped.metrics["skipped"]) == total
             assert float(skipped.metrics["skipped_in_a_row"]) == streak
             state = skipped

@@ -4,17 +4,14 @@ import dataclasses
 import inspect
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 import adaptx
 from adaptx import controllers, optimizers, rules
 from adaptx.cli.main import main
 from adaptx.cli.show import cards, source
-from adaptx.cli.show.slots import NAMES
+from adaptx.cli.show.slots import EXAMPLE, NAMES
 from adaptx.engine.tree import take_apart
-
-MATRIX = jax.ShapeDtypeStruct((512, 1024), jnp.float32)
 
 
 @pytest.fixture
@@ -57,18 +54,18 @@ def test_every_card_is_complete(shown, name):
 def test_slots_cost_what_the_engine_says(name):
     for storage, column in zip(NAMES, range(3), strict=True):
         opt = optimizers.ALL[name](storage=storage)
-        cost = opt.costs(take_apart({"w": MATRIX}))[0]
+        cost = opt.costs(take_apart({"w": EXAMPLE}))[0]
         slots = [slot for slot in cards.card(name).slots if slot.used]
         assert [slot.name for slot in slots] == list(opt.rule.slots())
         assert [slot.sign == "both signs" for slot in slots] == [slot.signed for slot in opt.rule.slots().values()]
-        counted = sum(slot.bytes[column] for slot in slots) * MATRIX.size
+        counted = sum(slot.bytes[column] for slot in slots) * EXAMPLE.size
         assert counted == sum(size for name, size in cost.state.items() if name not in opt.controller.Marks._fields)
 
 
 @pytest.mark.parametrize("name", controllers.ALL)
 def test_controllers_tell_what_the_engine_does(name):
     opt = adaptx.sgd(controllers.ALL[name](1e-3))
-    card, state = cards.card(name), jax.eval_shape(opt.init, {"w": MATRIX})
+    card, state = cards.card(name), jax.eval_shape(opt.init, {"w": EXAMPLE})
     facts = dict(card.facts)
     assert {slot.name for slot in card.slots} == set(state.control.marks)
     assert set(facts["metrics"].split(", ")) == set(state.metrics)

@@ -61,7 +61,8 @@ class Muon(Rule):
 
     def direction(self, g, s, old, p, k):
         rows, columns = g.shape[-2:]
-        longer = max(1.0, rows / columns) ** 0.5 if self.scale == "spectral" else 0.2 * max(rows, columns) ** 0.5
+        taller = max(1.0, rows / max(columns, 1))
+        longer = taller**0.5 if self.scale == "spectral" else 0.2 * max(rows, columns) ** 0.5
         u = self.decay.complement * g + self.decay.rate * s.m if self.nesterov else s.m
         return longer * self._orthogonal(u)
 

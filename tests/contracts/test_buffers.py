@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import adaptx
-from cases import CASES, DEFAULTS, MATRIX, Case, at
+from cases import DEFAULTS, KINDS, STORED, Case, at
 from probes import assert_identical, avals, pointers
 
 EVERYTHING = {"weight_decay": 0.1, "max_norm": 1.0, "skip_nonfinite": True, "telemetry": True}
@@ -19,7 +19,7 @@ def tree(c: Case) -> dict:
     return c.fit({**arrays, "zero": jnp.zeros(()), "one": jnp.ones(()), "none": jnp.zeros(())})
 
 
-@pytest.mark.parametrize(("c", "storage"), MATRIX)
+@pytest.mark.parametrize(("c", "storage"), STORED)
 def test_fresh_state_shares_no_buffer(c: Case, storage: str):
     p = tree(c)
     for make in (c.build(storage=storage, **EVERYTHING).init, jax.jit(c.build(storage=storage).init)):
@@ -28,7 +28,7 @@ def test_fresh_state_shares_no_buffer(c: Case, storage: str):
         assert not twice, f"these leaves share a buffer: {twice}"
 
 
-@pytest.mark.parametrize(("c", "storage"), MATRIX)
+@pytest.mark.parametrize(("c", "storage"), STORED)
 def test_donated_step_runs_and_aliases(c: Case, storage: str):
     """Parameters and state are donated from the first step on, and every byte of them is reused."""
     opt = c.build(0.1, storage=storage)
@@ -45,7 +45,7 @@ def test_donated_step_runs_and_aliases(c: Case, storage: str):
     assert size - 8 <= memory.alias_size_in_bytes <= size
 
 
-@pytest.mark.parametrize(("c", "storage"), [x for x in MATRIX if x.values[0].build().rule.pointwise])
+@pytest.mark.parametrize(("c", "storage"), [x for x in STORED if x.values[0].build().rule.pointwise])
 def test_a_donated_step_copies_nothing(c: Case, storage: str):
     """Donated in the order it returns them, parameters and state are overwritten where they lie."""
     opt, p = c.build(0.1, storage=storage), {"w": jax.ShapeDtypeStruct((256, 512), jnp.float32)}
@@ -62,7 +62,7 @@ def test_a_donated_step_copies_nothing(c: Case, storage: str):
     assert memory.temp_size_in_bytes <= allowed * 256 * 512
 
 
-@pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", KINDS, ids=lambda c: c.name)
 def test_init_is_the_same_everywhere(c: Case):
     """init under jit, of tracers, under eval_shape and of ShapeDtypeStructs."""
     p = c.params()

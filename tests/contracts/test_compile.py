@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cases import CASES, DEFAULTS, MATRIX, STORAGES, Case, at, run
+from cases import CASES, DEFAULTS, KINDS, STORAGES, STORED, Case, at, run
 from probes import Traced, assert_close
 
 COMPILERS = 3e-6  # two programs of the same arithmetic fused differently, three steps
@@ -23,7 +23,7 @@ def tolerance(c: Case) -> tuple[float, float]:
     return (ITERATED, 1e-6) if c.constructor == "muon" else (COMPILERS, 1e-9)
 
 
-@pytest.mark.parametrize(("c", "storage"), MATRIX)
+@pytest.mark.parametrize(("c", "storage"), STORED)
 def test_one_trace(c: Case, storage: str):
     """Three steps of one optimizer and three of another learning rate: one trace, as the optimizer is an argument."""
     traced = Traced(lambda opt, g, s, p: opt.step(g, s, p))
@@ -36,7 +36,7 @@ def test_one_trace(c: Case, storage: str):
     assert traced.count == 1
 
 
-@pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", KINDS, ids=lambda c: c.name)
 def test_no_eager_compilation_after_warm_up(c: Case, compilations):
     """Steps 3 to 6 outside any jit compile nothing, nor does another learning rate or another weight decay."""
     p, gs = c.params(), [at(c.grads(steps=6), t) for t in range(6)]
@@ -70,7 +70,7 @@ def test_no_hyperparameter_in_the_program(c: Case):
     assert texts[0] == texts[1]
 
 
-@pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", KINDS, ids=lambda c: c.name)
 def test_jit_is_eager(c: Case):
     """Step by step outside any jit, and as one compiled scan."""
     opt, p, gs = c.build(0.05), c.params(), c.grads(steps=3)
@@ -91,7 +91,7 @@ def test_update_is_step(c: Case):
     assert_close(by_update, by_step, rtol=COMPILERS, atol=1e-9)
 
 
-@pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", KINDS, ids=lambda c: c.name)
 def test_vmapped_sweep_is_single_runs(c: Case):
     """A batch of learning rates as one program against one run each; the batch as a value, or made under vmap."""
     rates = [1e-3, 0.1, 0.02]

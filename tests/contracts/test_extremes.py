@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import adaptx
-from cases import CASES, DEFAULTS, DTYPES, MATRIX, Case
+from cases import CASES, DEFAULTS, DTYPES, EQUATIONS, Case
 from probes import assert_close, assert_identical, flat
 
 ONCE = 1e-6  # a handful of f32 roundings
@@ -19,7 +19,7 @@ def step_both(opt: adaptx.Optimizer, grads, state, params):
     return updates, *opt.step(grads, state, params)
 
 
-@pytest.mark.parametrize(("c", "storage"), MATRIX)
+@pytest.mark.parametrize(("c", "storage"), EQUATIONS)
 def test_zero_gradients_move_nothing(c: Case, storage: str):
     """eps = 0, 1e-16 and the default: exactly 0 in every dtype, and the parameters keep their bits, for three steps."""
     params = c.fit({k: jnp.full(3, 0.7, dtype) for k, dtype in DTYPES.items()})
@@ -34,7 +34,7 @@ def test_zero_gradients_move_nothing(c: Case, storage: str):
             assert_identical(fused, params)
 
 
-@pytest.mark.parametrize(("c", "storage"), MATRIX)
+@pytest.mark.parametrize(("c", "storage"), EQUATIONS)
 def test_huge_gradients_stay_finite(c: Case, storage: str):
     """6e4 in f16, whose square overflows there; 300, whose square does; and the recovery afterwards."""
     params = c.fit({k: jnp.ones(2, dtype) for k, dtype in DTYPES.items()})

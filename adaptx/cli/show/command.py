@@ -9,7 +9,7 @@ from rich.text import Text
 
 from ..words import console, say, titled
 from .cards import Card, card, registry
-from .slots import NAMES, Slot
+from .slots import NAMES, SIDE, Slot
 
 
 def command(
@@ -59,12 +59,12 @@ def _slots(one: Card) -> Table:
         for mark in one.slots:
             table.add_row(Text(mark.name), Text(f"{mark.bytes[0]:.4g}"))
         return table
-    table = _table("Slots, in bytes per parameter by storage", "slot", "sign", *NAMES, "meaning")
+    table = _table(f"Slots, in bytes per parameter of a matrix of {SIDE} × {SIDE}", "slot", "sign", *NAMES, "meaning")
     used = [slot for slot in one.slots if slot.used]
     total = tuple(sum(slot.bytes[i] for slot in used) for i in range(len(NAMES)))
     rows = [*one.slots, *([Slot("together", "", total, "")] if len(used) > 1 else [])]
     for slot in rows:
-        cells = slot.name, slot.sign, *(f"{count:.4g}" for count in slot.bytes), slot.meaning
+        cells = slot.name, slot.sign, *(f"{count:.4g}" if count else "—" for count in slot.bytes), slot.meaning
         table.add_row(*map(Text, cells[:-1]), Text(slot.meaning + ("" if slot.used else "; not by default")))
     return table
 

@@ -1,13 +1,14 @@
 """What a rule or a controller keeps per parameter, and its bytes in each storage."""
 
+import math
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from adaptx.base import Controller, Rule, fields_of
 from adaptx.engine.cost import tree_bytes
+from adaptx.engine.shelves import SMALL, own_shape
 from adaptx.engine.storage import NAMES, Group, Shelf, stored_type
 
 from .source import comments
@@ -38,11 +39,17 @@ def slots_of(rule: Rule) -> list[Slot]:
 
 
 def slot_bytes(rule: Rule, name: str, storage: str) -> float:
-    """Bytes per parameter of one slot in a storage, lying by itself."""
+    """Bytes per parameter of one slot in a storage, lying by itself; 0 where a matrix has none.
+
+    A slot with a shape of its own may be too small to be stored narrow.
+    """
     slot = rule.declared()[name]
-    shape = jax.eval_shape(lambda p: jnp.asarray(rule.initial(name, p)), EXAMPLE).shape if slot.own else EXAMPLE.shape
-    alone = Group(storage, (name,), (slot.signed,), shape if slot.own else None)
-    where = Shelf((alone,), (name, alone.bound) if storage == "int8" else (name,), (), not slot.own)
+    shape = own_shape(rule, name, EXAMPLE) if slot.own else None
+    if slot.own and shape is None:
+        return 0.0
+    kind = "f32" if shape is not None and math.prod(shape) < SMALL else storage
+    alone = Group(kind, (name,), (slot.signed,), shape)
+    where = Shelf((alone,), (name, alone.bound) if kind == "int8" else (name,), (), not slot.own)
     kinds = stored_type(where, EXAMPLE.shape, EXAMPLE.dtype).values()
     return tree_bytes([jax.ShapeDtypeStruct(*kind) for kind in kinds if kind is not None]) / SIDE**2
 

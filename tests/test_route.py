@@ -1,0 +1,166 @@
+"""Routes: every leaf moves as its optimizer moves it, and what decides over the whole tree decides once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import adaptx
+from probes import assert_close, assert_identical, avals
+
+ONCE = 1e-6  # f32 rounding of one step in two programs
+P = {
+    "block": {"kernel": jnp.linspace(-1, 1, 12).reshape(4, 3), "bias": jnp.linspace(0.5, 1, 3)},
+    "embed": jnp.linspace(1, 2, 8).reshape(4, 2),
+    "old": jnp.linspace(-2, 2, 5),
+}
+G = jax.tree.map(lambda p: jnp.cos(3 * p), P)
+BY = {"embed": "rest", "^old$": "frozen", "kernel$": "hidden", "e": "none of the groups"}  # 'e' stands in all but two
+HIDDEN, REST = adaptx.muon(0.1, weight_decay=0.5), adaptx.adam(lambda t: 0.01 * (t + 1.0), storage="bf16")
+
+
+def routed(**whole) -> adaptx.engine.route.Route:
+    """Two optimizers and frozen leaves."""
+    groups = {"hidden": HIDDEN, "rest": REST, "frozen": adaptx.freeze()}
+    return adaptx.route(groups, by={k: v for k, v in BY.items() if v in groups}, default="rest", **whole)
+
+
+def trained(opt, params=P, grads=G, steps: int = 2):
+    """(parameters, state) after steps of one gradient."""
+    state = opt.init(params)
+    for _ in range(steps):
+        params, state = opt.step(grads, state, params)
+    return params, state
+
+
+def scaled(factor):
+    return jax.tree.map(lambda g: factor * g, G)
+
+
+def alone(factor=1.0):
+    """What the route must give with gradients times a factor: each leaf under its own optimizer, by itself."""
+    g = scaled(factor)
+    kernel, _ = trained(HIDDEN, P["block"]["kernel"], g["block"]["kernel"])
+    rest = {"bias": P["block"]["bias"], "embed": P["embed"]}
+    moved, _ = trained(REST, rest, {"bias": g["block"]["bias"], "embed": g["embed"]})
+    return {"block": {"kernel": kernel, "bias": moved["bias"]}, "embed": moved["embed"], "old": P["old"]}
+
+
+NORM = float(jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(G))))
+
+
+def test_every_leaf_moves_as_its_optimizer_moves_it():
+    got, state = trained(routed())
+    assert_close(got, alone(), rtol=ONCE)
+    assert_identical(got["old"], P["old"])
+    assert set(state.groups) == {"hidden", "rest"}
+    assert int(state.step) == int(state.groups["rest"].step) == 2
+    assert state.groups["hidden"].slots["m"]["embed"] is None
+
+
+def test_update_is_step_and_types_hold():
+    opt = routed(max_norm=1.0, telemetry=True, skip_nonfinite=True)
+    state = opt.init(P)
+    updates, by_update = opt.update(G, state, P)
+    params, by_step = jax.jit(opt.step)(G, state, P)
+    assert_close(jax.tree.map(jnp.add, P, updates), params, rtol=ONCE, atol=ONCE)  # five matrix products each
+    assert not np.any(updates["old"])
+    assert avals(by_update) == avals(by_step) == avals(state)
+
+
+def test_the_first_pattern_that_matches_counts():
+    swapped = adaptx.route({"a": adaptx.sgd(1.0), "b": adaptx.sgd(0.0)}, by={"kernel": "a", "block": "b"}, default="b")
+    got, _ = trained(swapped, steps=1)
+    assert_close(got["block"]["kernel"], P["block"]["kernel"] - G["block"]["kernel"], rtol=ONCE)
+    assert_identical(got["block"]["bias"], P["block"]["bias"])
+
+
+@pytest.mark.parametrize("by", ["function", "tree"])
+def test_groups_by_function_and_by_tree(by: str):
+    def function(path, p):
+        return "frozen" if path == "old" else "hidden" if path.endswith("kernel") else None
+
+    tree = {"block": {"kernel": "hidden", "bias": None}, "embed": None, "old": "frozen"}
+    groups = {"hidden": HIDDEN, "rest": REST, "frozen": adaptx.freeze()}
+    got, _ = trained(adaptx.route(groups, by=function if by == "function" else tree, default="rest"))
+    assert_close(got, alone(), rtol=ONCE)
+
+
+def test_clipping_is_by_the_norm_of_the_whole_tree():
+    """Frozen leaves count too: their gradients are part of the model's."""
+    got, state = trained(routed(max_norm=NORM / 4))
+    assert_close(got, alone(0.25), rtol=1e-5)
+    assert float(adaptx.read(state, "grad_norm")) in (
+        pytest.approx(NORM, rel=ONCE),
+        pytest.approx(float(jnp.sqrt(NORM**2 - jnp.sum(G["old"] ** 2))), rel=ONCE),
+    )
+
+
+def test_metrics_are_named_by_group():
+    _, state = trained(routed(max_norm=1.0))
+    shown = adaptx.metrics(state)
+    assert set(shown) == {"grad_norm", "hidden/learning_rate", "rest/learning_rate"}
+    assert float(shown["rest/learning_rate"]) == pytest.approx(0.02)
+    assert float(adaptx.read(state, "hidden/learning_rate")) == pytest.approx(0.1)
+    with pytest.raises(ValueError, match="hidden/learning_rate, rest/learning_rate"):
+        adaptx.read(state, "learning_rate")
+
+
+def test_a_bad_gradient_anywhere_skips_every_group():
+    opt = routed(skip_nonfinite=True)
+    p, state = trained(opt)
+    bad = {**G, "embed": G["embed"].at[0, 0].set(jnp.nan)}
+    after, skipped = opt.step(bad, state, p)
+    assert_identical(after, p)
+    assert_identical([s._replace(metrics={}) for s in skipped.groups.values()],
+                     [s._replace(metrics={}) for s in state.groups.values()])  # fmt: skip
+    assert int(skipped.step) == 2
+    assert float(adaptx.read(skipped, "skipped")) == 1
+
+
+def test_routes_inside_routes():
+    inner = adaptx.route({"hidden": HIDDEN, "rest": REST}, by={"kernel$": "hidden"}, default="rest")
+    outer = adaptx.route({"model": inner, "frozen": adaptx.freeze()}, by={"^old$": "frozen"}, default="model")
+    got, state = trained(outer)
+    assert_close(got, alone(), rtol=ONCE)
+    assert set(adaptx.metrics(state)) == {"model/hidden/learning_rate", "model/rest/learning_rate"}
+    assert [row.group for row in outer.costs(adaptx.engine.tree.take_apart(P))] == [
+        "model/rest", "model/hidden", "model/rest", "frozen",
+    ]  # fmt: skip
+
+
+def test_replace_gives_a_group_another_optimizer_and_keeps_the_rest():
+    opt = routed(max_norm=1.0).replace(hidden=HIDDEN.replace(learning_rate=0.2), max_norm=None)
+    assert opt == adaptx.route(
+        {"hidden": adaptx.muon(0.2, weight_decay=0.5), "rest": REST, "frozen": adaptx.freeze()},
+        by={"embed": "rest", "^old$": "frozen", "kernel$": "hidden"}, default="rest",
+    )  # fmt: skip
+    assert opt.options.max_norm is None
+
+
+REFUSED = {
+    "no group": (lambda: adaptx.route({"a": REST}, by={"embed": "a"}).init(P), ["'block/bias'", "has no group", "'a'"]),
+    "a group that is none": (lambda: adaptx.route({"a": REST}, by=lambda path, p: "b").init(P), ["sent to 'b'", "'a'"]),
+    "a default that is none": (lambda: adaptx.route({"a": REST}, by={}, default="b"), ["default='b'", "'a'"]),
+    "clipping in a group": (
+        lambda: adaptx.route({"a": REST.replace(max_norm=1.0)}, by={}, default="a"),
+        ["'a'", "max_norm=1.0", "whole tree", "route"],
+    ),
+    "another route's state": (
+        lambda: routed().step(G, adaptx.route({"a": REST}, by={}, default="a").init(P), P),
+        ["groups 'a'", "'hidden'", "init(params)"],
+    ),
+    "an optimizer's state": (lambda: routed().step(G, REST.init(P), P), ["route", "State"]),
+    "a vector for muon": (
+        lambda: adaptx.route({"a": HIDDEN}, by={}, default="a").init(P),
+        ["muon", "'block/bias'", "(3,)", "2 or 3 axes"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_a_sentence(name: str):
+    do, words = REFUSED[name]
+    with pytest.raises((TypeError, ValueError)) as caught:
+        do()
+    assert [w for w in words if w not in str(caught.value)] == [], str(caught.value)
