@@ -59,6 +59,11 @@ class Optimizer(Transformation):
         return "master" if self.controller.exact and wanted in ("nearest", "stochastic") else wanted
 
     @property
+    def axis_name(self) -> tuple[str, ...]:
+        """The mesh axes along which parameters are split inside shard_map."""
+        return self.options.axis_name
+
+    @property
     def metric_names(self) -> tuple[str, ...]:
         """What is measured at every step."""
         return (*self.shown(self), *self.controller.metric_names, *self.options.metric_names)

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..engine.norms import global_norm
+from ..engine.norms import global_norm, refuse_local
 from ..engine.transformation import Transformation
 from ..engine.tree import as_arrays, gradients, take_apart
 from ..values import Scalar, static, value_class
@@ -57,21 +57,23 @@ class Shield(Wrapper):
     def step(self, grads: PyTree, state: Iterates, params: PyTree, **extra: Any) -> tuple[PyTree, Iterates]:
         """(new parameters, new state)."""
         value = loss_of(extra)
-        leaves = take_apart(params)
+        leaves, axes = take_apart(params), self.axis_name
         rows, olds = self.rows(state, leaves), as_arrays(leaves.arrays)
         inner = self.inner.scaled(state.scalars["shield"])
         new, after = inner.step(grads, state.inner, params, **extra)
         found = [g for g in as_arrays(gradients(grads, leaves)) if g is not None]
         news, snapshots = as_arrays(arrays_of(new)), [row["snapshot"] for row in rows]
-        finite = jnp.isfinite(value) & jnp.isfinite(global_norm(found)) & jnp.isfinite(global_norm(news))
+        refuse_local(axes, news, "the shield's norms")
+        finite = jnp.isfinite(value) & jnp.isfinite(global_norm(found, axes)) & jnp.isfinite(global_norm(news, axes))
         counted = took_step(state.inner, after)
         scalars, tripped, good = _watch(self.numbers(state), state.scalars, value, finite)
         back = [x.astype(p.dtype) for x, p in zip(snapshots, olds, strict=True)]
         outs = chosen(tripped, back, news)
+        idle = after  # moved nothing, but counts the steps it skipped
         after = chosen(tripped, self.inner.reset(after, leaves.join(back, lambda leaf: leaf)), after)
         kept = chosen(good, [p.astype(x.dtype) for p, x in zip(olds, snapshots, strict=True)], snapshots)
         outs, after, kept, scalars = chosen(
-            counted, (outs, after, kept, scalars), (olds, state.inner, snapshots, state.scalars)
+            counted, (outs, after, kept, scalars), (olds, idle, snapshots, state.scalars)
         )
         state = self.after(after, [{"snapshot": x} for x in kept], scalars, leaves)
         return leaves.join(outs, lambda leaf: leaf), state

@@ -58,6 +58,11 @@ class Wrapper(Transformation):
         """Names of the extra arguments that update and step must be given."""
         return self.inner.requires
 
+    @property
+    def axis_name(self) -> tuple[str, ...]:
+        """The mesh axes along which parameters are split inside shard_map."""
+        return self.inner.axis_name
+
     def fresh(self, p: Array, narrow: bool) -> dict[str, Array | None]:
         """What lies at a leaf at the start; p is a copy, in f32 where the parameter is narrow."""
         raise TypeError(f"{type(self).__name__} does not say what lies at a leaf.")
