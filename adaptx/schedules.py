@@ -50,6 +50,14 @@ class Schedule:
             values = jax.vmap(schedule)(steps.ravel()) if steps.ndim else schedule(steps)
         return jnp.asarray(values, dtype=jnp.result_type(float)).reshape(steps.shape)
 
+    def __mul__(self, factor: object) -> "Schedule":
+        """The product with a number or another schedule, step by step."""
+        if callable(factor) or isinstance(factor, (int, float)) or hasattr(factor, "dtype"):
+            return Schedule("times", (("first", self), ("second", factor)))
+        return NotImplemented
+
+    __rmul__ = __mul__
+
     def _build(self) -> Callable[..., Any]:
         return _BUILDERS[self.name](**{name: _thaw(value) for name, value in self.arguments})
 
@@ -63,6 +71,8 @@ class Schedule:
         return hash(self._key())
 
     def __repr__(self) -> str:
+        if self.name == "times":
+            return " * ".join(repr(x) for _, x in self.arguments)
         defaults = inspect.signature(_BUILDERS[self.name]).parameters
         shown = ((name, value) for name, value in self.arguments if _key(value) != _key(defaults[name].default))
         return f"{self.name}({', '.join(f'{name}={_thaw(value)!r}' for name, value in shown)})"
@@ -94,6 +104,13 @@ def _key(value: Any) -> Any:
     except TypeError:
         return "identity", id(value)
     return value
+
+
+def _times(first: Curve, second: Any) -> Curve:
+    return lambda t: first(t) * (second(t) if callable(second) else second)
+
+
+_BUILDERS["times"] = _times
 
 
 def _value(build: Callable[P, Callable[..., Any]]) -> Callable[P, Schedule]:
