@@ -71,7 +71,7 @@ def prepared(group: Group, how: Treatment, call: Call) -> tuple[Part, tuple[Leaf
     now: Optimizer = at_step(opt, call.step)
     ps = layout.gather(as_arrays(leaves.arrays))
     rows = rows_of(opt, group.state, how, ps)
-    scales = now.options.scales(leaves)
+    scales = at_step(now.options.scales(leaves), call.step)  # functions of (path, leaf) may give schedules
     factors = [None] * len(ps) if scales is None else layout.factors(scales)
     extras = {name: layout.gather(as_arrays(extra_of(opt, name, call.extra, leaves))) for name in opt.rule.requires}
     numbers = layout.pick(leaves.trained)  # of the leaf in the whole tree, whatever else is trained there

@@ -21,7 +21,6 @@ from .tree import Leaves, concrete, gradients, take_apart
 
 Rate = Scalar | Callable[[Array], Scalar] | Controller
 STRUCTURE = {"static": True}
-IN_THE_RATE = ("learning_rate", "base", "factor")  # schedules that the learning rate shows
 
 
 @jax.tree_util.register_dataclass
@@ -75,7 +74,7 @@ class Optimizer(Transformation):
         for mine, current, prefix in (*parts, (self.controller, now.controller, f"{self.controller.name}.")):
             leaves = (jax.tree.leaves(x, is_leaf=is_scheduled) for x in (mine, current))
             for x, value in zip(*leaves, strict=True):
-                if isinstance(x, Scheduled) and x.name not in IN_THE_RATE:
+                if isinstance(x, Scheduled) and x.name != "learning_rate":  # which is shown whatever it is
                     out[prefix + x.name] = x.shown(value)
         return out
 
