@@ -22,7 +22,7 @@ from ..engine.state import column
 from ..engine.transformation import Transformation
 from ..engine.tree import Leaves, as_arrays, concrete, nothing, take_apart
 from ..numerics import tied
-from ..values import Scalar, at_step
+from ..values import Scalar, Scheduled, at_step, is_scheduled
 from .foreign import took_step
 
 Row = dict[str, Array]  # what lies at one leaf, by name; or the scalars
@@ -120,7 +120,21 @@ class Wrapper(Transformation):
         """The state from its parts."""
         names = self.fresh(jnp.zeros(()), False)
         iterates = {name: leaves.join([row[name] for row in rows], nothing) for name in names}
-        return Iterates(inner, iterates, scalars, {name: scalars[name] for name in self.shows}, {self.kind: None})
+        shown = {name: scalars[name] for name in self.shows}
+        return Iterates(inner, iterates, scalars, {**shown, **self.scheduled(scalars["t"])}, {self.kind: None})
+
+    def scheduled(self, t: Array) -> dict[str, Array]:
+        """Its own numbers that are schedules, by name, as the last of t steps had them."""
+        mine, now = (
+            jax.tree.leaves(x, is_leaf=is_scheduled)
+            for x in (self.alone(), at_step(self.alone(), jnp.maximum(t - 1, 0)))
+        )
+        pairs = [(x, value) for x, value in zip(mine, now, strict=True) if isinstance(x, Scheduled)]
+        return {f"{self.kind}.{x.name}": jnp.asarray(x.shown(value), jnp.float32) for x, value in pairs}
+
+    def alone(self) -> "Wrapper":
+        """The wrapper without the optimizer inside."""
+        return dataclasses.replace(self, inner=None)  # pyright: ignore[reportArgumentType]
 
     def update(  # pyright: ignore[reportIncompatibleVariableOverride]
         self, grads: PyTree, state: Iterates, params: PyTree | None = None, **extra: Any
@@ -130,9 +144,13 @@ class Wrapper(Transformation):
             raise ValueError(
                 f"{self.kind} moves parameters: expected update(grads, state, params), got no params; pass them."
             )
-        moved, after = self.step(grads, state, params, **extra)
+        moved, after = self.moved(grads, state, params, extra)
         leaves, pairs = take_apart(params), zip(as_arrays(arrays_of(moved)), as_arrays(arrays_of(params)), strict=True)
         return leaves.join([difference(new, old) for new, old in pairs], no_update), after
+
+    def moved(self, grads: PyTree, state: Iterates, params: PyTree, extra: dict[str, Any]) -> tuple[PyTree, Iterates]:
+        """The step that `update` takes."""
+        return self.step(grads, state, params, **extra)
 
     def rows(self, state: Iterates, leaves: Leaves) -> list[Row]:
         """What lies at every trained leaf.
@@ -156,8 +174,7 @@ class Wrapper(Transformation):
 
     def numbers(self, state: Iterates) -> "Wrapper":
         """The wrapper's own numbers at this step, without the optimizer inside."""
-        alone: Any = dataclasses.replace(self, inner=None)  # pyright: ignore[reportArgumentType]
-        return at_step(alone, state.scalars["t"])
+        return at_step(self.alone(), state.scalars["t"])
 
     def scaled(self, factor: Scalar) -> "Wrapper":
         """The same with every displacement of the optimizer inside multiplied by a factor."""
@@ -179,7 +196,8 @@ class Wrapper(Transformation):
 
     def scalar_bytes(self, leaves: Leaves) -> int:
         """Bytes of the state that no leaf has."""
-        return self.inner.scalar_bytes(leaves) + 4 * (1 + len(self.start()) + len(self.shows))
+        own = 1 + len(self.start()) + len(self.shows) + len(self.scheduled(jnp.zeros((), jnp.int32)))
+        return self.inner.scalar_bytes(leaves) + 4 * own
 
 
 @jax.jit
