@@ -107,7 +107,8 @@ def _key(value: Any) -> Any:
 
 
 def _times(first: Curve, second: Any) -> Curve:
-    return lambda t: first(t) * (second(t) if callable(second) else second)
+    other: Any = second if callable(second) else lambda _: second
+    return lambda t: first(t) * other(t)
 
 
 _BUILDERS["times"] = _times

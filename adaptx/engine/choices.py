@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +86,7 @@ def by_leaf(what: str, given: PyTree | Patterns, leaves: Leaves, default: Scalar
     return out
 
 
-def _spread(tree: PyTree, treedef: jax.tree_util.PyTreeDef, leaves: Leaves) -> list[Scalar] | None:
+def _spread(tree: PyTree, treedef: Any, leaves: Leaves) -> list[Scalar] | None:
     """The value at every leaf of a tree like the parameters, or whose leaves stand for branches of them; else None."""
     flat = jax.tree.leaves(tree, is_leaf=is_none)
     if treedef == leaves.treedef:

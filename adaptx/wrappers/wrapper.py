@@ -125,12 +125,9 @@ class Wrapper(Transformation):
 
     def scheduled(self, t: Array) -> dict[str, Array]:
         """Its own numbers that are schedules, by name, as the last of t steps had them."""
-        mine, now = (
-            jax.tree.leaves(x, is_leaf=is_scheduled)
-            for x in (self.alone(), at_step(self.alone(), jnp.maximum(t - 1, 0)))
-        )
-        pairs = [(x, value) for x, value in zip(mine, now, strict=True) if isinstance(x, Scheduled)]
-        return {f"{self.kind}.{x.name}": jnp.asarray(x.shown(value), jnp.float32) for x, value in pairs}
+        mine = [x for x in jax.tree.leaves(self.alone(), is_leaf=is_scheduled) if isinstance(x, Scheduled)]
+        step = jnp.maximum(t - 1, 0) if mine else t
+        return {f"{self.kind}.{x.name}": jnp.asarray(x.shown(x.at(step)), jnp.float32) for x in mine}
 
     def alone(self) -> "Wrapper":
         """The wrapper without the optimizer inside."""
