@@ -49,6 +49,15 @@ def capped(x):
     return lax.select(lax.gt(x, most), most, x)
 
 
+def squarable(g):
+    """g with finite elements brought where their squares are in range; inf and NaN stay, so that they are seen.
+
+    A second moment that stops at the largest number, under a gradient that goes on, would be a step of any length.
+    """
+    limit = 2.0 ** (jnp.finfo(g.dtype).maxexp // 2 - 1)
+    return lax.select(lax.is_finite(g), lax.clamp(lax.full((), -limit, g.dtype), g, lax.full((), limit, g.dtype)), g)
+
+
 def one_minus_power(decay: Decay, t):
     """1 − bᵗ to 3e-7 relative in f32, for b in [0, 0.9999] and t from 1 to 10⁶.
 

@@ -93,7 +93,11 @@ def test_a_master_goes_on_as_a_compensation():
     ("old", "new", "words"),
     [
         (adam(), adam(controllers.plateau(1e-3)), "made up what plateau keeps"),
-        (adam(controllers.hypergradient(1e-3)), adam(), "left behind what hypergradient_multiplicative kept, whose last rate was 0"),
+        (
+            adam(controllers.hypergradient(1e-3)),
+            adam(),
+            "left behind what hypergradient_multiplicative kept, whose last rate was 0",
+        ),
         (adam(), adam(controllers.prodigy()), "made up what prodigy keeps.*made up the slots, fresh"),
         (adam(), adam(amsgrad=True), "made up the slots 'h', fresh"),
         (adam(amsgrad=True), adam(), "left behind the slots 'h'"),

@@ -15,7 +15,7 @@ from jax import lax
 from jaxtyping import Array, DTypeLike
 
 from ..base import Clock, Controller, Leaf, Rule, Tick
-from ..numerics import scaled
+from ..numerics import scaled, squarable
 from ..values import Scalar
 from . import rounding
 from .storage import Shelf, Slots, Stored, salt
@@ -167,6 +167,8 @@ def _incoming(plan: LeafPlan, share: Share, g: Array, x: Array) -> Array:
     g = g.astype(plan.dtype)
     if share.clip is not None:
         g = g * share.clip
+    elif share.good is None and not all(slot.signed for slot in share.rule.slots().values()):
+        g = squarable(g)
     return g + share.weight_decay * x if plan.decay == "l2" else g
 
 

@@ -3,6 +3,7 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,14 +64,17 @@ def as_patterns(given: Mapping[str, Scalar], values: Sequence[Scalar]) -> Patter
 def by_leaf(what: str, given: PyTree | Patterns, leaves: Leaves, default: Scalar | None) -> list[Scalar]:
     """The value at every trained leaf: of a tree like the parameters, else of the first pattern that its path matches.
 
+    A leaf of the tree may stand for a branch of the parameters.
+
     Raises:
         ValueError: where given is neither a tree like the parameters nor patterns, each of which matches something.
     """
     if not leaves.all:
         return []  # optax looks for what is like the parameters with a tree that has no leaves
     tree = dict(zip(given.patterns, given.values, strict=True)) if isinstance(given, Patterns) else given
-    flat, treedef = jax.tree.flatten(tree, is_leaf=is_none)
-    if treedef == leaves.treedef:
+    treedef = jax.tree.structure(tree, is_leaf=is_none)
+    flat = _spread(tree, treedef, leaves)
+    if flat is not None:
         return [default if flat[i] is None else flat[i] for i in leaves.trained]
     if not isinstance(given, Patterns):
         raise ValueError(
@@ -82,6 +86,21 @@ def by_leaf(what: str, given: PyTree | Patterns, leaves: Leaves, default: Scalar
         for i in hits(what, pattern, leaves):
             out[i] = value
     return out
+
+
+def _spread(tree: PyTree, treedef: Any, leaves: Leaves) -> list[Scalar] | None:
+    """The value at every leaf of a tree like the parameters, or whose leaves stand for branches of them; else None."""
+    flat = jax.tree.leaves(tree, is_leaf=is_none)
+    if treedef == leaves.treedef:
+        return flat
+    if treedef.num_nodes == 1:
+        return None
+    try:
+        branches = treedef.flatten_up_to(leaves.tree)
+    except ValueError:
+        return None
+    sizes = [jax.tree.structure(branch, is_leaf=is_none).num_leaves for branch in branches]
+    return [x for x, size in zip(flat, sizes, strict=True) for _ in range(size)]
 
 
 def hits(what: str, pattern: str, leaves: Leaves) -> set[int]:

@@ -12,8 +12,8 @@ from jaxtyping import Array
 
 from ..base import Control, State, fields_of
 from ..values import at_step, is_traced
+from . import norms
 from .array import LeafPlan, Place, arithmetic
-from .norms import local_axes
 from .options import Options
 from .state import Treatment, rows_of, treatment
 from .step import Common, Done, Guard, Part, removes_bias, step_arrays
@@ -71,7 +71,7 @@ def prepared(group: Group, how: Treatment, call: Call) -> tuple[Part, tuple[Leaf
     now: Optimizer = at_step(opt, call.step)
     ps = layout.gather(as_arrays(leaves.arrays))
     rows = rows_of(opt, group.state, how, ps)
-    scales = now.options.scales(leaves)
+    scales = at_step(now.options.scales(leaves), call.step)  # functions of (path, leaf) may give schedules
     factors = [None] * len(ps) if scales is None else layout.factors(scales)
     extras = {name: layout.gather(as_arrays(extra_of(opt, name, call.extra, leaves))) for name in opt.rule.requires}
     numbers = layout.pick(leaves.trained)  # of the leaf in the whole tree, whatever else is trained there
@@ -181,14 +181,10 @@ def refuse_batch(opt: "Optimizer") -> None:
 def refuse_local(guard: Guard, parts: list[Part], common: Common) -> None:
     """Raise ValueError where a device of a shard_map sees only its part of what has to be summed over all."""
     wants = common.max_norm is not None or guard.skip_nonfinite or guard.telemetry
-    split = {axis for part in parts for place in part.places for axis in local_axes(place.p)} - set(guard.axis_name)
     measured = [part.controller.name for part in parts if part.controller.measured]
-    if split and (wants or measured):
-        what = "norms" if wants else f"the sums of {measured[0]}"
-        raise ValueError(
-            f"inside shard_map the parameters are split over {', '.join(sorted(split))}, and {what} would be those of "
-            f"one device's part; make the optimizer with axis_name={tuple(sorted(split))!r}."
-        )
+    if wants or measured:
+        arrays = [place.p for part in parts for place in part.places]
+        norms.refuse_local(guard.axis_name, arrays, "norms" if wants else f"the sums of {measured[0]}")
 
 
 def refuse_without_params(opt: "Optimizer") -> None:

@@ -1,6 +1,7 @@
 """Sums over all parameters: the global norm, in f32 or wider, from any mix of dtypes and sizes."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -39,18 +40,49 @@ def global_norm(arrays: list[Array], axis_name: tuple[str, ...] = ()) -> Array:
 
 def varies(x: Array, axis_name: tuple[str, ...]) -> bool:
     """Whether devices along manual mesh axes hold different parts of x; taken to be so where jax keeps no account."""
-    known = bool(getattr(jax.typeof(lax.axis_index(axis_name)), "vma", ()))
+    known = bool(local_axes(lax.axis_index(axis_name)))
     return not known or bool(local_axes(x) & set(axis_name))
 
 
 def local_axes(x: Array) -> frozenset[str]:
     """The manual mesh axes along which x is known to differ."""
-    return frozenset(getattr(jax.typeof(x), "vma", ()))
+    kind = jax.typeof(x)
+    account = getattr(kind, "manual_axis_type", None)  # jax before 0.10 has the axes themselves
+    return frozenset(getattr(kind, "vma", ()) if account is None else account.varying)
 
 
 def summed_over(axis_name: tuple[str, ...], x: Array) -> Array:
     """Σ x over the devices along manual mesh axes."""
     return lax.psum(x, axis_name)
+
+
+def summed_rows(axis_name: tuple[str, ...], rows: list[Any], arrays: list[Array]) -> list[Any]:
+    """The sums of every array, those of arrays that devices hold parts of added over them."""
+    if not axis_name:
+        return rows
+    added = partial(summed_over, axis_name)
+    pairs = zip(rows, arrays, strict=True)
+    return [jax.tree.map(added, row) if varies(x, axis_name) else row for row, x in pairs]
+
+
+def refuse_local(axis_name: tuple[str, ...], arrays: list[Array], what: str) -> None:
+    """Raise ValueError where arrays are known to be parts, and what is formed of them would be of one device's."""
+    split = {axis for x in arrays for axis in local_axes(x)} - set(axis_name)
+    if split:
+        raise ValueError(
+            f"inside shard_map the parameters are split over {', '.join(sorted(split))}, and {what} would be those of "
+            f"one device's part; make the optimizer with axis_name={tuple(sorted(split))!r}."
+        )
+
+
+def bound(axis_name: tuple[str, ...]) -> tuple[str, ...]:
+    """The axes, or none outside the shard_map that they belong to, where arrays are whole."""
+    if axis_name:
+        try:
+            lax.axis_index(axis_name)
+        except NameError:
+            return ()
+    return axis_name
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -67,7 +99,8 @@ def _norm(arrays: list[Array], dtype: DTypeLike) -> Array:
     def power(total: Array) -> Array:
         return jnp.asarray(jnp.where(total < 1, 2.0**reach, 2.0**-reach), dtype)
 
-    if ONE_KERNEL and all(x.size < SMALL for x in arrays):
+    # a branch too where arrays are parts of a shard_map: what a loop starts with would have to be marked as such
+    if (ONE_KERNEL and all(x.size < SMALL for x in arrays)) or any(local_axes(x) for x in arrays):
         total = summed(1.0)
         return lax.cond(plain(total), lambda: jnp.sqrt(total), lambda: jnp.sqrt(summed(power(total))) / power(total))
 
@@ -115,7 +148,7 @@ def _is_lone(group: list[Array]) -> bool:
 
 def _sum_of_squares(group: list[Array], dtype: DTypeLike, scale: ArrayLike) -> Array:
     x = group[0]
-    if not WRITES_SQUARES or x.size < LARGE or jax.device_count() > 1 or any(_spec(x)):
+    if not WRITES_SQUARES or x.size < LARGE or jax.device_count() > 1 or any(_spec(x)) or local_axes(x):
         return _at_once(group, dtype, scale)
     return lax.platform_dependent(
         x, cpu=lambda x: _in_blocks(x, dtype, scale), default=lambda x: _at_once([x], dtype, scale)

@@ -21,7 +21,6 @@ from .tree import Leaves, concrete, gradients, take_apart
 
 Rate = Scalar | Callable[[Array], Scalar] | Controller
 STRUCTURE = {"static": True}
-IN_THE_RATE = ("learning_rate", "base", "factor")  # schedules that the learning rate shows
 
 
 @jax.tree_util.register_dataclass
@@ -59,6 +58,11 @@ class Optimizer(Transformation):
         return "master" if self.controller.exact and wanted in ("nearest", "stochastic") else wanted
 
     @property
+    def axis_name(self) -> tuple[str, ...]:
+        """The mesh axes along which parameters are split inside shard_map."""
+        return self.options.axis_name
+
+    @property
     def metric_names(self) -> tuple[str, ...]:
         """What is measured at every step."""
         return (*self.shown(self), *self.controller.metric_names, *self.options.metric_names)
@@ -70,7 +74,7 @@ class Optimizer(Transformation):
         for mine, current, prefix in (*parts, (self.controller, now.controller, f"{self.controller.name}.")):
             leaves = (jax.tree.leaves(x, is_leaf=is_scheduled) for x in (mine, current))
             for x, value in zip(*leaves, strict=True):
-                if isinstance(x, Scheduled) and x.name not in IN_THE_RATE:
+                if isinstance(x, Scheduled) and x.name != "learning_rate":  # which is shown whatever it is
                     out[prefix + x.name] = x.shown(value)
         return out
 

@@ -98,6 +98,11 @@ class Route(Transformation):
         return frozenset().union(*(group.requires for group in self.groups.values()))
 
     @property
+    def axis_name(self) -> tuple[str, ...]:
+        """The mesh axes along which parameters are split inside shard_map."""
+        return self.options.axis_name
+
+    @property
     def metric_names(self) -> tuple[str, ...]:
         """What is measured of the whole tree at every step."""
         return self.options.metric_names
@@ -145,7 +150,8 @@ class Route(Transformation):
         """Fresh state for params (arrays, tracers or ShapeDtypeStructs); shares no buffer with them."""
         members = self.members(take_apart(params))
         zero = {name: jnp.zeros((), jnp.float32) for name in self.metric_names}
-        states = {member.names: fresh_state(member.opt, member.leaves) for member in members}
+        axes = self.options.axis_name
+        states = {member.names: fresh_state(member.opt, member.leaves, axes) for member in members}
         return self.assembled(states, (), jnp.zeros((), jnp.int32), zero)
 
     def assembled(

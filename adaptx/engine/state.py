@@ -14,6 +14,7 @@ from ..numerics import tied
 from ..values import at_step
 from . import rounding
 from .array import arithmetic, scalar_dtype, summed
+from .norms import bound, summed_rows
 from .packing import packed
 from .shelves import shelf
 from .storage import Shelf, stored_type
@@ -67,8 +68,8 @@ def _abstract(p: Any) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(np.shape(p), jnp.promote_types(jnp.float32, jax.dtypes.canonicalize_dtype(dtype)))
 
 
-def fresh_state(opt: "Optimizer", leaves: Leaves) -> State:
-    """The state before the first step."""
+def fresh_state(opt: "Optimizer", leaves: Leaves, axis_name: tuple[str, ...] = ()) -> State:
+    """The state before the first step; axis_name is that of a route around the optimizer."""
     how = treatment(opt, leaves)
     arrays = how.layout.gather([concrete(x) for x in leaves.arrays])
     step = jnp.zeros((), jnp.int32)
@@ -77,7 +78,7 @@ def fresh_state(opt: "Optimizer", leaves: Leaves) -> State:
         born=jnp.array(step),
         slots=fresh_slots(opt, how, arrays),
         kept=fresh_kept(opt, how, arrays),
-        control=_fresh_control(opt.controller, how, arrays),
+        control=_fresh_control(opt.controller, how, arrays, bound(axis_name or opt.options.axis_name)),
         metrics={name: jnp.zeros((), jnp.float32) for name in opt.metric_names},
         made_by=opt.made_by,
     )
@@ -106,7 +107,7 @@ def fresh_kept(opt: "Optimizer", how: Treatment, arrays: list[Array]) -> dict[st
     return {how.kept: how.layout.shelve(fresh)}
 
 
-def _fresh_control(controller: Controller, how: Treatment, arrays: list[Array]) -> Control:
+def _fresh_control(controller: Controller, how: Treatment, arrays: list[Array], axes: tuple[str, ...]) -> Control:
     names, scalars = fields_of(controller.Marks), fields_of(controller.Scalars)
     if not names and not scalars:
         return Control({}, {})
@@ -115,7 +116,8 @@ def _fresh_control(controller: Controller, how: Treatment, arrays: list[Array]) 
     shape = (len(arrays),) if controller.scope == "leaf" else ()
     c = jax.tree.map(lambda x: jnp.broadcast_to(jnp.asarray(x, dtype), shape + jnp.shape(x)), controller.start())
     if fine:
-        c = controller.begin(summed(controller, [controller.inspect(x) for x in fine], dtype), c)
+        rows = summed_rows(axes, [controller.inspect(x) for x in fine], arrays)
+        c = controller.begin(summed(controller, rows, dtype), c)
     rows = [[tied(jnp.array(mark), x) for mark in controller.marks(x)] for x in fine]
     marks = {name: how.layout.shelve([row[i] for row in rows]) for i, name in enumerate(names)}
     return Control({name: jnp.array(x, dtype) for name, x in zip(scalars, c, strict=True)}, marks)

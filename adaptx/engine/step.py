@@ -37,7 +37,7 @@ from .array import (
     scalar_dtype,
     summed,
 )  # fmt: skip
-from .norms import global_norm, summed_over, varies
+from .norms import global_norm, summed_rows
 
 LAST = np.iinfo(np.int32).max  # the counter stays there
 
@@ -181,11 +181,7 @@ def scalars_by_leaf(part: Part, c: Any, plan: tuple[LeafPlan, ...]) -> list[Any]
 
 def over_devices(rows: list[Any], part: Part, guard: Guard) -> list[Any]:
     """The sums of every leaf, those of leaves that devices hold parts of added over them."""
-    if not guard.axis_name:
-        return rows
-    added = partial(summed_over, guard.axis_name)
-    pairs = zip(rows, part.places, strict=True)
-    return [jax.tree.map(added, row) if varies(place.p, guard.axis_name) else row for row, place in pairs]
+    return summed_rows(guard.axis_name, rows, [place.p for place in part.places]) if rows else rows
 
 
 def update(part: Part, rows: list[Any], k: Tick, now: Now, dtype: DTypeLike) -> tuple[Any, Tick]:

@@ -28,6 +28,11 @@ class Transformation(optax.GradientTransformationExtraArgs):
         """Names of the extra arguments that update and step must be given."""
         return frozenset()
 
+    @property
+    def axis_name(self) -> tuple[str, ...]:
+        """The mesh axes along which parameters are split inside shard_map."""
+        return ()
+
     def step(self, grads: PyTree, state: Any, params: PyTree, **extra: Any) -> tuple[PyTree, Any]:
         """(new parameters, new state)."""
         updates, state = self.update(grads, state, params, **extra)

@@ -69,7 +69,8 @@ class Muon(Rule):
     def _orthogonal(self, u):
         turned = u.shape[-2] > u.shape[-1]
         x = jnp.swapaxes(u, -1, -2) if turned else u
-        size = root(jnp.sum(x * x, (-2, -1), keepdims=True))
+        top = jnp.max(jnp.abs(x), (-2, -1), keepdims=True)  # elements are in range where their squares are not
+        size = top * root(jnp.sum(divide(x, top) ** 2, (-2, -1), keepdims=True))
         x = divide(x, size + self.eps)
         a, b, c = self.coefficients
         for _ in range(self.steps):

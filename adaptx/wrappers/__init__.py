@@ -63,7 +63,8 @@ def averaged(opt: Any, decay: Scalar | None = 0.999, power: Scalar | None = None
 def shield(opt: Any, factor: Scalar = 0.2, tolerance: Scalar = 4.0, block: int = 10) -> Shield:
     """A shield around an optimizer: back to the last good parameters where training blows up: see `Shield`.
 
-    Needs the loss, `value=`. Through `update` too nothing is handed out that would make a finite parameter non-finite.
+    Needs the loss, `value=`. Through `update` too nothing is handed out that would make a finite parameter non-finite;
+    where a caller of `update` cannot pass the loss, such as Flax's TrainState, this alone is what it protects from.
 
     Args:
         opt: an adaptx optimizer, or any optax transformation.

@@ -78,12 +78,16 @@ class Lookahead(Wrapper):
         """The slow weights."""
         return {"slow": p}
 
-    def advance(self, c: Row) -> Row:
+    def start(self) -> dict[str, float]:
         """Steps since the last synchronization."""
-        return {**c, "t": c["t"] % self.k}
+        return {"since": 0.0}
+
+    def advance(self, c: Row) -> Row:
+        """One step more, none after a synchronization."""
+        return {**c, "since": (c["since"] + 1) % self.k}
 
     def follow(self, row: Row, p: Array, new: Array, c: Row) -> tuple[Row, Array]:
         """Slow weights move, and the fast ones with them, at every k-th step."""
-        now = c["t"] == 0
+        now = c["since"] == 0
         slow = jnp.where(now, row["slow"] + self.alpha * (new - row["slow"]), row["slow"])
         return {"slow": slow}, jnp.where(now, slow, new)

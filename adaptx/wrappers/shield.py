@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..engine.norms import global_norm
+from ..engine.norms import global_norm, refuse_local
 from ..engine.transformation import Transformation
 from ..engine.tree import as_arrays, gradients, take_apart
 from ..values import Scalar, static, value_class
@@ -54,16 +54,26 @@ class Shield(Wrapper):
         sums = {"seen": 0.0, "total": 0.0, "squares": 0.0}
         return {"shield": 1.0, "rollbacks": 0.0, **sums, "mean": -float("inf"), "spread": 0.0, "fresh": 1.0}
 
+    def moved(self, grads: PyTree, state: Iterates, params: PyTree, extra: dict[str, Any]) -> tuple[PyTree, Iterates]:
+        """The step that `update` takes: callers that cannot pass the loss are protected from what is not finite."""
+        blind = extra.get("value") is None and "value" not in self.inner.requires
+        return self._watched(grads, state, params, jnp.zeros(()) if blind else loss_of(extra), extra)
+
     def step(self, grads: PyTree, state: Iterates, params: PyTree, **extra: Any) -> tuple[PyTree, Iterates]:
         """(new parameters, new state)."""
-        value = loss_of(extra)
-        leaves = take_apart(params)
+        return self._watched(grads, state, params, loss_of(extra), extra)
+
+    def _watched(
+        self, grads: PyTree, state: Iterates, params: PyTree, value: Array, extra: dict[str, Any]
+    ) -> tuple[PyTree, Iterates]:
+        leaves, axes = take_apart(params), self.axis_name
         rows, olds = self.rows(state, leaves), as_arrays(leaves.arrays)
         inner = self.inner.scaled(state.scalars["shield"])
         new, after = inner.step(grads, state.inner, params, **extra)
         found = [g for g in as_arrays(gradients(grads, leaves)) if g is not None]
         news, snapshots = as_arrays(arrays_of(new)), [row["snapshot"] for row in rows]
-        finite = jnp.isfinite(value) & jnp.isfinite(global_norm(found)) & jnp.isfinite(global_norm(news))
+        refuse_local(axes, news, "the shield's norms")
+        finite = jnp.isfinite(value) & jnp.isfinite(global_norm(found, axes)) & jnp.isfinite(global_norm(news, axes))
         counted = took_step(state.inner, after)
         scalars, tripped, good = _watch(self.numbers(state), state.scalars, value, finite)
         back = [x.astype(p.dtype) for x, p in zip(snapshots, olds, strict=True)]

@@ -23,7 +23,7 @@ from ..engine.state import column
 from ..engine.transformation import Transformation
 from ..engine.tree import Leaves, as_arrays, concrete, nothing, take_apart
 from ..numerics import tied
-from ..values import Scalar, at_step
+from ..values import Scalar, Scheduled, at_step, is_scheduled
 from .foreign import Foreign, took_step
 
 Row = dict[str, Array]  # what lies at one leaf, by name; or the scalars
@@ -58,6 +58,11 @@ class Wrapper(Transformation):
     def requires(self) -> frozenset[str]:
         """Names of the extra arguments that update and step must be given."""
         return self.inner.requires
+
+    @property
+    def axis_name(self) -> tuple[str, ...]:
+        """The mesh axes along which parameters are split inside shard_map."""
+        return self.inner.axis_name
 
     def fresh(self, p: Array, narrow: bool) -> dict[str, Array | None]:
         """What lies at a leaf at the start; p is a copy, in f32 where the parameter is narrow."""
@@ -116,7 +121,18 @@ class Wrapper(Transformation):
         """The state from its parts."""
         names = self.fresh(jnp.zeros(()), False)
         iterates = {name: leaves.join([row[name] for row in rows], nothing) for name in names}
-        return Iterates(inner, iterates, scalars, {name: scalars[name] for name in self.shows}, {self.kind: None})
+        shown = {name: scalars[name] for name in self.shows}
+        return Iterates(inner, iterates, scalars, {**shown, **self.scheduled(scalars["t"])}, {self.kind: None})
+
+    def scheduled(self, t: Array) -> dict[str, Array]:
+        """Its own numbers that are schedules, by name, as the last of t steps had them."""
+        mine = [x for x in jax.tree.leaves(self.alone(), is_leaf=is_scheduled) if isinstance(x, Scheduled)]
+        step = jnp.maximum(t - 1, 0) if mine else t
+        return {f"{self.kind}.{x.name}": jnp.asarray(x.shown(x.at(step)), jnp.float32) for x in mine}
+
+    def alone(self) -> "Wrapper":
+        """The wrapper without the optimizer inside."""
+        return dataclasses.replace(self, inner=None)  # pyright: ignore[reportArgumentType]
 
     def update(  # pyright: ignore[reportIncompatibleVariableOverride]
         self, grads: PyTree, state: Iterates, params: PyTree | None = None, **extra: Any
@@ -126,7 +142,7 @@ class Wrapper(Transformation):
             raise ValueError(
                 f"{self.kind} moves parameters: expected update(grads, state, params), got no params; pass them."
             )
-        moved, after = self.step(grads, state, params, **self._taken(extra))
+        moved, after = self.moved(grads, state, params, self._taken(extra))
         leaves, pairs = take_apart(params), zip(as_arrays(arrays_of(moved)), as_arrays(arrays_of(params)), strict=True)
         return leaves.join([difference(new, old) for new, old in pairs], no_update), after
 
@@ -138,6 +154,10 @@ class Wrapper(Transformation):
         if isinstance(inner, Foreign):
             return extra
         return {name: x for name, x in extra.items() if name in self.requires | COMMON}
+
+    def moved(self, grads: PyTree, state: Iterates, params: PyTree, extra: dict[str, Any]) -> tuple[PyTree, Iterates]:
+        """The step that `update` takes."""
+        return self.step(grads, state, params, **extra)
 
     def rows(self, state: Iterates, leaves: Leaves) -> list[Row]:
         """What lies at every trained leaf.
@@ -161,8 +181,7 @@ class Wrapper(Transformation):
 
     def numbers(self, state: Iterates) -> "Wrapper":
         """The wrapper's own numbers at this step, without the optimizer inside."""
-        alone: Any = dataclasses.replace(self, inner=None)  # pyright: ignore[reportArgumentType]
-        return at_step(alone, state.scalars["t"])
+        return at_step(self.alone(), state.scalars["t"])
 
     def scaled(self, factor: Scalar) -> "Wrapper":
         """The same with every displacement of the optimizer inside multiplied by a factor."""
@@ -184,7 +203,8 @@ class Wrapper(Transformation):
 
     def scalar_bytes(self, leaves: Leaves) -> int:
         """Bytes of the state that no leaf has."""
-        return self.inner.scalar_bytes(leaves) + 4 * (1 + len(self.start()) + len(self.shows))
+        own = 1 + len(self.start()) + len(self.shows) + len(self.scheduled(jnp.zeros((), jnp.int32)))
+        return self.inner.scalar_bytes(leaves) + 4 * own
 
 
 @jax.jit
