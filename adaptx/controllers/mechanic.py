@@ -18,7 +18,7 @@ from jaxtyping import Array
 
 from ..base import Controller
 from ..numerics import divide
-from ..values import Scalar, checked, number, value_class
+from ..values import Scalar, checked, number, several, value_class
 
 
 class Bets(NamedTuple):
@@ -58,7 +58,7 @@ class Mechanic(Controller):
     def __post_init__(self):
         checked(self, base=number("base", self.base, 0.0), s_init=number("s_init", self.s_init, 0.0, open_low=True))
         checked(self, decay=number("decay", self.decay, 0.0), eps=number("eps", self.eps, 0.0, open_low=True))
-        checked(self, betas=tuple(number("betas", b, 0.0, 1.0, open_high=True) for b in self.betas))
+        checked(self, betas=several("betas", self.betas, low=0.0, high=1.0, open_high=True))
 
     def start(self):
         zero = jnp.zeros(len(self.betas))
