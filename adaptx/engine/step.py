@@ -181,7 +181,7 @@ def scalars_by_leaf(part: Part, c: Any, plan: tuple[LeafPlan, ...]) -> list[Any]
 
 def over_devices(rows: list[Any], part: Part, guard: Guard) -> list[Any]:
     """The sums of every leaf, those of leaves that devices hold parts of added over them."""
-    if not guard.axis_name:
+    if not guard.axis_name or not rows:
         return rows
     added = partial(summed_over, guard.axis_name)
     pairs = zip(rows, part.places, strict=True)
