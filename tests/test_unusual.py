@@ -88,3 +88,14 @@ def test_an_axis_name_with_and_without_measurements(opt):
     got = jax.vmap(lambda p: steps(there, p)[0], axis_name="data")(halves)
     chex.assert_trees_all_equal_shapes(got, halves)
     chex.assert_tree_all_finite(got)
+
+
+@pytest.mark.parametrize(
+    "make", [c.dog, c.ldog, c.dadapt, c.prodigy, c.mechanic, c.hypergradient], ids=lambda f: f.__name__
+)
+def test_derivatives_of_a_training_are_finite(make):
+    """Of the distance from the start, which is 0 at first, and of the norm of a gradient of zeros."""
+    start, opt = {"w": jnp.array([1.0, -2.0]), "none": jnp.zeros(2)}, S(make())
+    lengths = lambda p: sum(jnp.sum(x * x) for x in jax.tree.leaves(p))  # noqa: E731
+    got = jax.jit(jax.grad(lambda p: lengths(steps(opt, p)[0])))(start)
+    chex.assert_tree_all_finite(got)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..base import Controller
-from ..numerics import divide
+from ..numerics import divide, root
 from ..values import Scalar, checked, number, several, value_class
 
 
@@ -74,13 +74,13 @@ class Mechanic(Controller):
     def update(self, sums, c, k):
         s, betas = c.s, jnp.stack([jnp.asarray(b, c.s.dtype) for b in self.betas])
         scale = jnp.sum(s)
-        weight = self.decay * scale * jnp.sqrt(sums.gg) / (jnp.sqrt(sums.xx) + self.eps)
+        weight = self.decay * scale * root(sums.gg) / (root(sums.xx) + self.eps)
         h = (sums.gb + weight * sums.xb) / (scale + self.eps)
         clipped = jnp.clip(h, -c.m, c.m)
         m = jnp.maximum(betas * c.m, jnp.abs(h) + self.eps)
         v = betas**2 * c.v + h**2
         r = betas * c.r + s * clipped
-        s = (self.s_init * m / len(self.betas) + jnp.maximum(r, 0)) / (jnp.sqrt(v) + self.eps)
+        s = (self.s_init * m / len(self.betas) + jnp.maximum(r, 0)) / (root(v) + self.eps)
         return Bets(s, m, v, r, scale)
 
     def rate(self, c, k):
