@@ -3,8 +3,8 @@
 from typing import Unpack
 
 from . import controllers, rules
-from .base import Controller, Rule
-from .engine.optimizer import Optimizer, Rate, build
+from .base import Rule
+from .engine.optimizer import Optimizer, Rate, build, open_rate
 from .engine.options import EngineOptions, flat
 from .values import Scalar
 
@@ -224,7 +224,9 @@ def lars(
 
     You, Gitman & Ginsburg, 2017, arXiv:1708.03888.
     """
-    controller = controllers.trust_ratio(_open("lars", learning_rate), coefficient, eps, None, max_ratio, before=True)
+    controller = controllers.trust_ratio(
+        open_rate("lars", learning_rate), coefficient, eps, None, max_ratio, before=True
+    )
     options = {"decay_mode": "l2", **flat(engine)}
     bound = ("coefficient", "eps", "max_ratio")
     return build("lars", rules.Momentum(decay, 0.0, nesterov), controller, options, bound)
@@ -252,17 +254,8 @@ def lamb(
 
     You et al., 2020, arXiv:1904.00962, Algorithm 2; max_ratio: Fong et al., 2020, arXiv:2011.13584.
     """
-    controller = controllers.trust_ratio(_open("lamb", learning_rate), 1.0, 0.0, norm_bounds, max_ratio)
+    controller = controllers.trust_ratio(open_rate("lamb", learning_rate), 1.0, 0.0, norm_bounds, max_ratio)
     return build("lamb", rules.Adam(b1, b2, eps), controller, engine, ("norm_bounds", "max_ratio"))
-
-
-def _open(who: str, rate: Rate) -> Rate:
-    if isinstance(rate, Controller):
-        raise TypeError(
-            f"{who}'s learning_rate must be a number or a schedule, because its trust ratio is a controller, got "
-            f"{type(rate).__name__.lower()}; use momentum or adam with that controller."
-        )
-    return rate
 
 
 def scale_by_rule(rule: Rule, **engine: Unpack[EngineOptions]) -> Optimizer:

@@ -114,7 +114,10 @@ def _value(build: Callable[P, Callable[..., Any]]) -> Callable[P, Schedule]:
 
     @functools.wraps(build)
     def construct(*args: P.args, **kwargs: P.kwargs) -> Schedule:
-        bound = signature.bind(*args, **kwargs)
+        try:
+            bound = signature.bind(*args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{name}: {error}; its arguments are {', '.join(signature.parameters)}.") from error
         bound.apply_defaults()
         schedule = Schedule(name, tuple((key, _freeze(value)) for key, value in bound.arguments.items()))
         schedule._build()  # so that wrong arguments are refused here, not at the first step

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import math
+import types
 from collections.abc import Callable
 from typing import Any, NamedTuple, dataclass_transform
 
@@ -61,7 +62,8 @@ def number(
         return value
     if callable(value) and not hasattr(value, "dtype"):
         return Scheduled(_schedule(name, value), name, span)
-    if isinstance(value, (bool, np.bool_, str)) or not (hasattr(value, "dtype") or isinstance(value, (int, float))):
+    array = hasattr(value, "dtype") and not isinstance(value, jax.ShapeDtypeStruct)
+    if isinstance(value, (bool, np.bool_, str)) or not (array or isinstance(value, (int, float))):
         raise TypeError(f"{name} must be a real number, got {value!r} ({type(value).__name__}); pass a float.")
     value = _plain(value) if isinstance(value, (int, float)) else _canonical(name, value)
     came = None if is_traced(value) else span.excluded(value)
@@ -85,6 +87,9 @@ def _schedule(name: str, function: Callable[..., Scalar]) -> Callable[[Array], S
     called = getattr(function, "__name__", type(function).__name__)
     if isinstance(function, type):
         raise TypeError(f"{name} must be a number or a schedule, got the class {called}; call it: {called.lower()}(…).")
+    ours = isinstance(function, types.FunctionType) and function.__module__.split(".")[0] == __name__.split(".")[0]
+    if ours and "<" not in function.__qualname__:
+        raise TypeError(f"{name} must be a number or a schedule, got the function {called}; call it: {called}(…).")
     try:
         inspect.signature(function).bind(0)
     except TypeError as error:
@@ -168,7 +173,7 @@ def decay(name: str, value: Scalar) -> Decay:
         return value
     canonical = number(name, value, 0.0, 1.0, open_high=True)
     if isinstance(canonical, Scheduled):
-        return Decay(Scheduled(Complement(canonical.schedule), name, Range(0.0, 1.0, open_low=True)))
+        return Decay(Scheduled(Complement(canonical.schedule), name, canonical.span))
     if isinstance(value, np.ndarray) and value.ndim:
         return Decay(jnp.asarray(1.0 - value.astype(np.float64), canonical.dtype))
     return Decay(1.0 - canonical)
@@ -249,18 +254,21 @@ class Scheduled:
             TypeError: where the schedule gives anything but one real number.
             ValueError: for a concrete number out of range.
         """
-        value = self.schedule(step)
-        shape = np.shape(value) if hasattr(value, "dtype") or isinstance(value, (int, float)) else None
-        if shape != () or isinstance(value, bool):
-            came = type(value).__name__ if shape is None else f"an array of shape {shape}"
+        given = self.schedule.rate if isinstance(self.schedule, Complement) else self.schedule
+        value = given(step)
+        kind = jnp.result_type(value) if hasattr(value, "dtype") or isinstance(value, (int, float)) else None
+        real = kind is not None and any(jnp.issubdtype(kind, x) for x in (jnp.floating, jnp.integer))
+        if not real or np.shape(value):
+            came = f"{kind} of shape {np.shape(value)}" if hasattr(value, "dtype") else type(value).__name__
+            remedy = "call it first" if callable(value) else "return a scalar"
             raise TypeError(
-                f"the schedule of {self.name} must give one number for a step, got {came} from {self.schedule!r}; "
-                "return a scalar."
+                f"the schedule of {self.name} must give one real number for a step, got {came} from {given!r}; "
+                f"{remedy}."
             )
         came = self.span.excluded(value) if isinstance(value, (int, float, np.number)) else None
         if came is not None:
             raise ValueError(f"the schedule of {self.name} gave {came:g}, expected a number in {self.span}; mend it.")
-        return value
+        return self.shown(value)
 
 
 @value_class
@@ -312,6 +320,20 @@ def whole(name: str, value: object, low: int) -> int:
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
         raise ValueError(f"{name} must be an integer ≥ {low}, got {value!r}; pass a plain int.")
     return int(value)
+
+
+def several(name: str, values: object, count: int | None = None, **span: Any) -> tuple[Scalar, ...]:
+    """Numbers as above, as a tuple.
+
+    Raises:
+        TypeError: for what is no tuple or list.
+        ValueError: for another count of them.
+    """
+    if not isinstance(values, (tuple, list)):
+        raise TypeError(f"{name} must be a tuple of numbers, got {values!r} ({type(values).__name__}); pass a tuple.")
+    if len(values) != (count or len(values)) or not values:
+        raise ValueError(f"{name} must be {count or 'some'} numbers, got {len(values)}: {values!r}; pass that many.")
+    return tuple(number(name, x, **span) for x in values)
 
 
 def checked(record: object, **fields: Scalar) -> None:

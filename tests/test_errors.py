@@ -113,7 +113,7 @@ MISUSES = [
     Misuse("state_of_another_rule", lambda: SGD.step(P, STATE, P), ValueError,
            ("state belongs to adam", "this optimizer is sgd", "init(params)", "adaptx.convert")),
     Misuse("state_of_other_params", lambda: ADAM.step({"a": X}, STATE, {"a": X}), ValueError,
-           ("slot 'm'", "parameters", "opt.init")),
+           ("slot 'm'", "parameters", "init(params)")),
     Misuse("state_of_other_shapes", lambda: ADAM.step({"a": X}, ADAM.init({"a": jnp.ones(4)}), {"a": X}), ValueError,
            ("slot 'm'", "'a'", "(4,)", "(3,)", "init")),
     Misuse("state_of_other_storage", lambda: ADAM.step(P, BF16.init(P), P), ValueError,

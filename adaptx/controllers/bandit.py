@@ -23,7 +23,7 @@ from jaxtyping import Array
 
 from ..base import Controller
 from ..numerics import counter_uniform
-from ..values import Scalar, checked, number, static, value_class, whole
+from ..values import Scalar, checked, number, several, static, value_class, whole
 
 
 class Memory(NamedTuple):
@@ -61,7 +61,7 @@ class Bandit(Controller):
     reference = "arXiv:2410.12598"
 
     def __post_init__(self):
-        arms = tuple(number("arms", x, 0.0, open_low=True) for x in self.arms)
+        arms = several("arms", self.arms, low=0.0, open_low=True)
         if len(arms) < 2:
             raise ValueError(f"bandit needs at least two arms, got {len(arms)}; pass factors such as (0.7, 1.0, 1.4).")
         checked(self, base=number("base", self.base, 0.0), arms=arms, floor=number("floor", self.floor))

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..base import Controller
-from ..numerics import divide
+from ..numerics import divide, root
 from ..values import Decay, Scalar, bound, checked, decay, number, one_of, static, value_class
 
 
@@ -85,11 +85,11 @@ class Dadapt(Controller):
 
     def update(self, sums, c, k):
         weight = self.weight(c, k)
-        norm = jnp.where(c.norm > 0, c.norm, jnp.sqrt(sums.gg))
+        norm = jnp.where(c.norm > 0, c.norm, root(sums.gg))
         if k.degree:
             # λ without its constant 1/‖g₀‖ is what s and n were summed with; here it enters once
             n = c.n + weight * sums.dot
-            estimate = self.factor * divide(n, jnp.sqrt(sums.size) * norm)
+            estimate = self.factor * divide(n, root(sums.size) * norm)
         else:
             n = self.b3.rate * c.n + self.b3.complement * weight * sums.dot
             estimate = divide(n, self.b3.complement * sums.size)

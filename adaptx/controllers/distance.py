@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..base import Controller, Leaf
+from ..numerics import root
 from ..values import Scalar, checked, number, one_of, static, value_class
 
 
@@ -72,7 +73,7 @@ class Dog(Controller):
         return Norm(jnp.sum(p * p))
 
     def begin(self, sums, c):
-        return c._replace(distance=self.reps_rel * (1 + jnp.sqrt(sums.squares)))
+        return c._replace(distance=self.reps_rel * (1 + root(sums.squares)))
 
     def marks(self, p):
         return Start(p)
@@ -81,7 +82,7 @@ class Dog(Controller):
         return leaf.marks, moved(leaf)
 
     def update(self, sums, c, k):
-        return Distance(jnp.maximum(c.distance, jnp.sqrt(sums.away)), c.total + sums.dd)
+        return Distance(jnp.maximum(c.distance, root(sums.away)), c.total + sums.dd)
 
     def rate(self, c, k):
         return self.base_rate(k) * c.distance / jnp.sqrt(c.total)

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..base import Controller
-from ..numerics import divide
+from ..numerics import divide, root
 from ..values import Scalar, bound, checked, number, one_of, static, value_class
 
 
@@ -80,7 +80,7 @@ class Hypergradient(Controller):
         if self.mode == "additive":
             rate = self._bounded(base + c.offset + self.hyper_lr * sums.dot)
             return c._replace(offset=rate - base)
-        cosine = divide(sums.dot, jnp.sqrt(sums.gg) * jnp.sqrt(sums.dd))
+        cosine = divide(sums.dot, root(sums.gg) * root(sums.dd))
         beta: Scalar = self.hyper_lr
         weight = beta * jnp.where(cosine < 0, self.decrease, 1.0)
         rate = self._bounded(base * c.factor * jnp.exp(weight * cosine))

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..base import Controller
-from ..numerics import divide
-from ..values import Scalar, checked, number, value_class
+from ..numerics import divide, root
+from ..values import Scalar, checked, number, several, value_class
 
 
 class Bets(NamedTuple):
@@ -58,7 +58,7 @@ class Mechanic(Controller):
     def __post_init__(self):
         checked(self, base=number("base", self.base, 0.0), s_init=number("s_init", self.s_init, 0.0, open_low=True))
         checked(self, decay=number("decay", self.decay, 0.0), eps=number("eps", self.eps, 0.0, open_low=True))
-        checked(self, betas=tuple(number("betas", b, 0.0, 1.0, open_high=True) for b in self.betas))
+        checked(self, betas=several("betas", self.betas, low=0.0, high=1.0, open_high=True))
 
     def start(self):
         zero = jnp.zeros(len(self.betas))
@@ -74,13 +74,13 @@ class Mechanic(Controller):
     def update(self, sums, c, k):
         s, betas = c.s, jnp.stack([jnp.asarray(b, c.s.dtype) for b in self.betas])
         scale = jnp.sum(s)
-        weight = self.decay * scale * jnp.sqrt(sums.gg) / (jnp.sqrt(sums.xx) + self.eps)
+        weight = self.decay * scale * root(sums.gg) / (root(sums.xx) + self.eps)
         h = (sums.gb + weight * sums.xb) / (scale + self.eps)
         clipped = jnp.clip(h, -c.m, c.m)
         m = jnp.maximum(betas * c.m, jnp.abs(h) + self.eps)
         v = betas**2 * c.v + h**2
         r = betas * c.r + s * clipped
-        s = (self.s_init * m / len(self.betas) + jnp.maximum(r, 0)) / (jnp.sqrt(v) + self.eps)
+        s = (self.s_init * m / len(self.betas) + jnp.maximum(r, 0)) / (root(v) + self.eps)
         return Bets(s, m, v, r, scale)
 
     def rate(self, c, k):

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from ..base import Controller
-from ..numerics import divide
+from ..numerics import divide, root
 from ..values import Decay, Scalar, bound, checked, decay, flag, number, one_of, static, value_class
 
 
@@ -94,7 +94,7 @@ class Prodigy(Controller):
         d = largest = jnp.maximum(c.largest, divide(self.d_coef * r, sums.l1))
         if self.growth_rate is not None:
             d = jnp.minimum(d, jnp.where(c.d == self.d0, largest, c.d) * self.growth_rate)
-        norm = jnp.where(c.norm > 0, c.norm, jnp.sqrt(sums.gg))
+        norm = jnp.where(c.norm > 0, c.norm, root(sums.gg))
         used = divide(c.d * self.base_rate(k), norm) if k.degree else weight
         return Estimate(d, largest, r, norm, used)
 

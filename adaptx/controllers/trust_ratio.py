@@ -19,7 +19,7 @@ from jaxtyping import Array
 
 from ..base import Controller
 from ..numerics import root
-from ..values import Scalar, checked, flag, number, static, value_class
+from ..values import Scalar, checked, flag, number, several, static, value_class
 
 
 class Ratio(NamedTuple):
@@ -53,7 +53,7 @@ class TrustRatio(Controller):
         if self.max_ratio is not None:
             checked(self, max_ratio=number("max_ratio", self.max_ratio, 0.0, open_low=True))
         if self.norm_bounds is not None:
-            low, high = (number("norm_bounds", x, 0.0) for x in self.norm_bounds)
+            low, high = several("norm_bounds", self.norm_bounds, 2, low=0.0)
             if isinstance(low, float) and isinstance(high, float) and low > high:
                 raise ValueError(
                     f"norm_bounds must be (low, high) with low ≤ high, got ({low:g}, {high:g}); swap them."

@@ -78,7 +78,8 @@ class Moved(NamedTuple):
 
 def arithmetic(p: Any) -> DTypeLike:
     """The dtype of the arithmetic on a leaf and of its full-precision slots: f32, or f64 for f64 parameters."""
-    return jnp.promote_types(jnp.float32, jax.dtypes.canonicalize_dtype(p.dtype))
+    kind = p.dtype if hasattr(p, "dtype") else jnp.result_type(p)
+    return jnp.promote_types(jnp.float32, jax.dtypes.canonicalize_dtype(kind))
 
 
 def cast(tree: Any, dtype: DTypeLike) -> Any:

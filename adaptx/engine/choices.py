@@ -7,10 +7,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PyTree
 
-from ..values import Scalar, static, value_class
-from .tree import Leaves, is_none
+from ..values import Scalar, is_concrete, static, value_class
+from .tree import Leaves, is_none, paths, shortened
 
 # what "matrices" leaves out although it has two axes or more: biases and scales stacked by a scan over layers
 VECTORS = re.compile(r"(b|scale|gain|offset|beta|gamma)\d*", re.IGNORECASE)  # a whole component of the path
@@ -79,7 +80,7 @@ def by_leaf(what: str, given: PyTree | Patterns, leaves: Leaves, default: Scalar
     if not isinstance(given, Patterns):
         raise ValueError(
             f"{what} must be a path regex, a function of (path, leaf), or a tree like the parameters "
-            f"{leaves.treedef}, got {treedef}; give one of these."
+            f"{shortened(paths(leaves.tree))}, got {shortened(paths(tree))}; give one of these."
         )
     out: list[Scalar] = [default] * len(leaves.trained)
     for pattern, value in reversed(list(zip(given.patterns, given.values, strict=True))):
@@ -119,12 +120,6 @@ def hits(what: str, pattern: str, leaves: Leaves) -> set[int]:
     return found
 
 
-def shortened(paths: Sequence[str], most: int = 12) -> str:
-    """The paths as a list, the end of a long one left out."""
-    shown = ", ".join(map(repr, paths[:most]))
-    return f"[{shown}]" if len(paths) <= most else f"[{shown}, … {len(paths) - most} more]"
-
-
 def is_matrix(path: str, leaf: Array) -> bool:
     """Whether a leaf has two axes or more and is not named like a bias, a scale or a norm."""
     return jnp.ndim(leaf) >= 2 and not any(
@@ -133,13 +128,21 @@ def is_matrix(path: str, leaf: Array) -> bool:
     )
 
 
+def one_bool(what: str, x: Any) -> bool:
+    """What a mask says of a leaf; TypeError for anything but one truth value."""
+    if not (isinstance(x, np.bool_) or is_concrete(x)):
+        raise TypeError(f"{what} must be True or False, got {x!r} ({type(x).__name__}); return one bool for the leaf.")
+    return bool(x)
+
+
 def mask_of(what: str, given: PyTree | Callable[[str, Array], bool] | None, leaves: Leaves) -> list[bool]:
     """Whether a mask holds for every trained leaf: None for all, "matrices", a pattern, a function, or a tree."""
     if given is None:
         return [True] * len(leaves.trained)
     if given == "matrices" or callable(given):
         holds = is_matrix if given == "matrices" else given
-        return [bool(holds(path, p)) for path, p in zip(leaves.paths, leaves.arrays, strict=True)]
+        pairs = zip(leaves.paths, leaves.arrays, strict=True)
+        return [one_bool(f"{what} at '{path}'", holds(path, p)) for path, p in pairs]
     if isinstance(given, str):
         found = hits(what, given, leaves)
         return [i in found for i in range(len(leaves.trained))]

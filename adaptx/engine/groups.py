@@ -160,26 +160,32 @@ def refuse_unknown_extra(requires: frozenset[str], extra: Mapping[str, Any]) -> 
     for name in extra:
         if name not in known:
             near = difflib.get_close_matches(name, known, 1)
-            hint = f"; did you mean {near[0]}=?" if near else ""
-            raise TypeError(
-                f"step got the argument {name!r}, which nothing here takes{hint}; it takes {', '.join(known)}."
-            )
+            hint = f"did you mean {near[0]}=?" if near else "nothing here takes it."
+            raise TypeError(f"step got the argument {name!r}, expected one of {', '.join(known)}; {hint}")
 
 
 def refuse_batch(opt: "Optimizer") -> None:
     """Raise ValueError where the optimizer is a batch of optimizers."""
     batched = [(path, x) for path, x in jax.tree_util.tree_leaves_with_path(opt) if np.ndim(x)]
     if batched:
-        named = {jax.tree_util.keystr(path, simple=True, separator="."): x for path, x in batched}
-        name = "learning_rate" if "learning_rate" in named else next(iter(named))
+        rates = [x for path, x in batched if path[0].name == "learning_rate"]
+        names = [key.name for key in batched[0][0] if getattr(key, "name", "complement") != "complement"]
+        name, shape = ("learning_rate", np.shape(rates[0])) if rates else (names[-1], np.shape(batched[0][1]))
         raise ValueError(
-            f"{name.removesuffix('.complement')} has shape {np.shape(named[name])}: this is a batch of "
-            f"{np.shape(named[name])[0]} optimizers, expected a scalar; map over it with jax.vmap."
+            f"{name} has shape {shape}: this is a batch of {shape[0]} optimizers, whose every number has it, expected "
+            "scalars; map over the optimizer with jax.vmap."
         )
 
 
 def refuse_local(guard: Guard, parts: list[Part], common: Common) -> None:
     """Raise ValueError where a device of a shard_map sees only its part of what has to be summed over all."""
+    try:
+        jax.lax.axis_index(guard.axis_name) if guard.axis_name else None
+    except NameError as error:
+        raise ValueError(
+            f"axis_name={guard.axis_name!r} names no mesh axis here, expected a step inside jax.shard_map over them; "
+            "call it there, or make the optimizer without axis_name."
+        ) from error
     wants = common.max_norm is not None or guard.skip_nonfinite or guard.telemetry
     measured = [part.controller.name for part in parts if part.controller.measured]
     if wants or measured:

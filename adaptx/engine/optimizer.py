@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from .state import fresh_kept, fresh_slots, fresh_state, refuse_what_is_no_state
 from .transformation import Transformation
 from .tree import Leaves, concrete, gradients, take_apart
 
+T = TypeVar("T", bound=Transformation)
 Rate = Scalar | Callable[[Array], Scalar] | Controller
 STRUCTURE = {"static": True}
 
@@ -144,8 +145,8 @@ class Optimizer(Transformation):
         own = names_of(rule)
         refuse_unknown(f"{self.name}.replace()", {k: None for k in changes if k not in self.arguments}, self.arguments)
         if "learning_rate" in changes:
-            new = changes["learning_rate"]
-            rate = dataclasses.replace(rate, base=new) if self.bound else as_rate(self.name, new)  # pyright: ignore
+            new = (open_rate if self.bound else as_rate)(self.name, changes["learning_rate"])
+            rate = dataclasses.replace(rate, base=new) if self.bound else new  # pyright: ignore
         bound = {name: changes[name] for name in self.bound if name in changes}
         rate = dataclasses.replace(rate, **bound) if bound else rate  # pyright: ignore
         mine = {name: changes[name] for name in own if name in changes and name not in self.bound}
@@ -157,7 +158,8 @@ class Optimizer(Transformation):
     @property
     def arguments(self) -> tuple[str, ...]:
         """The names of its hyperparameters, engine options aside."""
-        return ("learning_rate", *self.bound, *names_of(self.rule))
+        first = () if self.learning_rate is None else ("learning_rate",)
+        return (*first, *self.bound, *names_of(self.rule))
 
     def scaled(self, factor: Scalar) -> "Optimizer":
         """The same with every displacement multiplied by a factor."""
@@ -167,6 +169,7 @@ class Optimizer(Transformation):
 
     def reset(self, state: State, params: PyTree) -> State:
         """The state at params with fresh slots, bias corrections beginning anew; step number and controller go on."""
+        refuse_what_is_no_state(state)
         return self.reset_on(state, take_apart(params))
 
     def reset_on(self, state: State, leaves: Leaves) -> State:
@@ -229,7 +232,7 @@ def build(
     Raises:
         TypeError, ValueError: for a hyperparameter of the wrong kind or range; the message names it.
     """
-    refuse_unknown(f"{name}()", flat(given), ("learning_rate", *bound, *names_of(rule)))
+    refuse_unknown(f"{name}()", flat(given), (*(() if bare else ("learning_rate",)), *bound, *names_of(rule)))
     rate = None if bare else as_rate(name, learning_rate)
     return batched(Optimizer(rule, rate, options(f"{name}()", given), name, bound))
 
@@ -250,7 +253,21 @@ def as_rate(who: str, rate: Rate) -> Rate:
     return number("learning_rate", rate, 0.0)
 
 
-def batched(opt: Optimizer) -> Optimizer:
+def open_rate(who: str, rate: Rate) -> Rate:
+    """A learning rate in canonical form where the place of the controller is taken.
+
+    Raises:
+        TypeError, ValueError: for what is none, or a controller.
+    """
+    if isinstance(rate, Controller):
+        raise TypeError(
+            f"{who}'s learning_rate must be a number or a schedule, because its trust ratio is a controller, got "
+            f"{type(rate).__name__.lower()}; use momentum or adam with that controller."
+        )
+    return as_rate(who, rate)
+
+
+def batched(opt: T) -> T:
     """opt with every number broadcast to the common shape of those that are arrays; opt itself where none is."""
     leaves, treedef = jax.tree.flatten(opt)
     shapes = {np.shape(x) for x in leaves} - {()}

@@ -19,12 +19,15 @@ from .tree import Frozen, Leaves, is_none
 
 DECAY_MODES = ("decoupled", "l2", "independent")
 TELEMETRY = ("grad_norm", "update_norm", "param_norm")
-# what other libraries call it
+# what other libraries call it: names here, of which those that the optimizer has are meant
 KNOWN_AS = {
-    "lr": "learning_rate, the first argument", "betas": "b1 and b2", "beta1": "b1", "beta2": "b2", "epsilon": "eps",
-    "wd": "weight_decay", "momentum": "b1, or the optimizer adaptx.momentum", "alpha": "decay", "rho": "decay",
-    "clip_norm": "max_norm", "max_grad_norm": "max_norm", "mask": "decay_mask", "mu_dtype": 'storage={"m": "bf16"}',
+    "lr": ("learning_rate",), "step_size": ("learning_rate",), "betas": ("b1", "b2"), "beta1": ("b1",),
+    "beta2": ("b2",), "beta": ("b1", "decay"), "momentum": ("b1", "decay"), "alpha": ("decay",), "rho": ("decay",),
+    "decay": ("b1", "b2"), "epsilon": ("eps",), "wd": ("weight_decay",), "ns_steps": ("steps",),
+    "clip_norm": ("max_norm",), "max_grad_norm": ("max_norm",), "mask": ("decay_mask",), "mu_dtype": ("storage",),
+    "trust_coefficient": ("coefficient",),
 }  # fmt: skip
+ELSEWHERE = {"momentum": "adaptx.momentum", "nesterov": "adaptx.momentum", "amsgrad": "adaptx.adam"}
 
 
 class EngineOptions(TypedDict, total=False):
@@ -43,7 +46,7 @@ class EngineOptions(TypedDict, total=False):
     axis_name: inside `jax.shard_map`, the mesh axes along which parameters are split, for norms and controllers' sums.
     """
 
-    weight_decay: Scalar
+    weight_decay: Scalar | None
     decay_mode: str
     decay_mask: str | Callable[[str, Any], bool] | PyTree | None
     lr_scale: Mapping[str, Scalar] | Callable[[str, Any], Scalar] | PyTree | None
@@ -142,10 +145,10 @@ def options(who: str, given: Mapping[str, Any]) -> Options:
     """
     given = flat(given)
     refuse_unknown(who, given)
-    scale, most = given.get("lr_scale"), given.get("max_norm")
+    scale, most, decay = given.get("lr_scale"), given.get("max_norm"), given.get("weight_decay")
     function = is_function("lr_scale", scale)
     return Options(
-        weight_decay=_off_at_zero(number("weight_decay", given.get("weight_decay", 0.0), 0.0)),
+        weight_decay=None if decay is None else _off_at_zero(number("weight_decay", decay, 0.0)),
         lr_scale=None if function or scale is None else _scales(scale),
         max_norm=None if most is None else number("max_norm", most, 0.0, open_low=True),
         lr_scale_function=scale if function else None,
@@ -171,9 +174,12 @@ def refuse_unknown(who: str, given: Mapping[str, object], own: tuple[str, ...] =
     valid = tuple(EngineOptions.__annotations__)
     for name in given:
         if name not in valid:
-            near = KNOWN_AS.get(name) or next(iter(difflib.get_close_matches(name, (*own, *valid), 1)), None)
-            hint = f"; did you mean {near}?" if near else "."
-            raise TypeError(f"{who} has no option {name!r}{hint} The engine options are {', '.join(valid)}.")
+            every = (*own, *valid)
+            meant = [x for x in KNOWN_AS.get(name, ()) if x in every] or difflib.get_close_matches(name, every, 1)
+            near = " and ".join(meant) or ELSEWHERE.get(name)
+            hint = f"did you mean {near}?" if near else "remove it."
+            expected = f"{', '.join(own)} or an engine option" if own else "an engine option"
+            raise TypeError(f"{who} has no option {name!r}, expected {expected} ({', '.join(valid)}); {hint}")
 
 
 def _off_at_zero(value: Scalar) -> Scalar | None:
@@ -208,8 +214,8 @@ def _mask(mask: Any) -> str | Callable[[str, Array], bool] | Frozen | None:
 def _telemetry(given: bool | str | tuple[str, ...] | None) -> tuple[str, ...]:
     if given is None or isinstance(given, bool):
         return TELEMETRY if given else ()
-    names = (given,) if isinstance(given, str) else tuple(given)
-    return tuple(one_of("telemetry", name, TELEMETRY) for name in dict.fromkeys(names))
+    names = tuple(given) if isinstance(given, (tuple, list)) else (given,)
+    return tuple(dict.fromkeys(one_of("telemetry", name, TELEMETRY) for name in names))
 
 
 def _exclusions(given: Any) -> tuple[int | str, ...]:
@@ -223,9 +229,9 @@ def _exclusions(given: Any) -> tuple[int | str, ...]:
 
 
 def _axes(given: Any) -> tuple[str, ...]:
-    axes = () if given is None else (given,) if isinstance(given, str) else tuple(given)
+    axes = () if given is None else tuple(given) if isinstance(given, (tuple, list)) else (given,)
     for axis in axes:
-        if not isinstance(axis, str):
+        if not isinstance(axis, str) or not axis:
             raise TypeError(f"axis_name must be a mesh axis or a tuple of them, got {given!r}; pass their names.")
     return axes
 

@@ -19,7 +19,7 @@ from chex import ArrayTree
 from jaxtyping import Array, PyTree
 
 from ..base import Controller, Rule
-from .tree import Leaves, take_apart
+from .tree import Leaves, shortened, take_apart
 
 LAYOUTS = ("leaf", "packed")
 SMALL = 1 << 15  # leaves with fewer elements are packed
@@ -37,9 +37,9 @@ class Packed(Leaves):
         return list(self.groups)
 
     @property
-    def tree_of_state(self) -> str:
-        """What to call the tree of a slot in an error."""
-        return f"the arrays of layout='packed', {', '.join(self.groups)}"
+    def shelved(self) -> str:
+        """What a tree of the state is like, in words."""
+        return f"the joined arrays of layout='packed', {shortened(self.names)}"
 
     def gather(self, values: list[Any]) -> list[Any]:
         """Per-leaf arrays as the arrays a rule sees.
@@ -153,6 +153,8 @@ def pack(params: PyTree) -> tuple[Array | dict[str, Array], Unpack]:
 
     def unpack(flat: Array | dict[str, Array]) -> PyTree:
         vectors = flat if isinstance(flat, dict) else {dtypes[0]: flat}
+        if any(not hasattr(vector, "dtype") for vector in vectors.values()):
+            raise TypeError(f"unpack takes the vector that pack gave, got {type(flat).__name__}; pass an array.")
         came = {name: np.shape(vector) for name, vector in vectors.items()}
         if came != lengths:
             wanted = lengths if len(dtypes) > 1 else lengths[dtypes[0]]

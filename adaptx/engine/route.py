@@ -14,14 +14,14 @@ import numpy as np
 from jaxtyping import Array, PyTree
 
 from ..values import Scalar, static, value_class
-from .choices import Patterns, by_leaf, is_function, shortened
+from .choices import Patterns, by_leaf, is_function
 from .cost import LeafCost, tree_bytes
 from .groups import Call, Group, advance, refuse_unknown_extra
-from .optimizer import Optimizer, no_update
+from .optimizer import Optimizer, batched, no_update
 from .options import Options, options
-from .state import fresh_state
+from .state import fresh_state, whose
 from .transformation import Transformation
-from .tree import Frozen, Leaves, gradients, take_apart
+from .tree import Frozen, Leaves, gradients, shortened, take_apart
 
 WHOLE = ("max_norm", "skip_nonfinite", "telemetry", "axis_name")  # options of the whole tree, not of a group
 
@@ -52,6 +52,7 @@ class Freeze(Transformation):
 
     def step(self, grads: PyTree, state: tuple[()], params: PyTree, **extra: Any) -> tuple[PyTree, tuple[()]]:
         """The parameters as they are."""
+        refuse_unknown_extra(self.requires, extra)
         return params, state
 
     def scaled(self, factor: Scalar) -> "Freeze":
@@ -63,7 +64,8 @@ class Freeze(Transformation):
         """Parameters alone."""
         rows = zip(leaves.paths, leaves.arrays, strict=True)
         sized = [
-            (path, np.shape(p), p.dtype, tree_bytes(jax.ShapeDtypeStruct(np.shape(p), p.dtype))) for path, p in rows
+            (path, np.shape(p), jnp.result_type(p), tree_bytes(jax.ShapeDtypeStruct(np.shape(p), jnp.result_type(p))))
+            for path, p in rows
         ]
         return [LeafCost(path, shape, str(dtype), size, 0, {}, {}, False, 0.0) for path, shape, dtype, size in sized]
 
@@ -122,7 +124,7 @@ class Route(Transformation):
             found = [self.by(path, p) for path, p in zip(leaves.paths, leaves.arrays, strict=True)]
         labels: list[Any] = [self.default if name is None else name for name in found]
         for path, name in zip(leaves.paths, labels, strict=True):
-            if name not in self.groups:
+            if not isinstance(name, str) or name not in self.groups:
                 came = "has no group" if name is None else f"is sent to {name!r}"
                 raise ValueError(
                     f"route: parameter '{path}' {came}, expected one of {', '.join(map(repr, self.groups))}; name its "
@@ -172,7 +174,10 @@ class Route(Transformation):
     ) -> tuple[PyTree, Routed]:
         """optax's contract: (updates in the parameter's dtype, new state); add the updates to the parameters."""
         if params is None:
-            raise ValueError("a route sends parameters by their paths: call update(grads, state, params).")
+            raise ValueError(
+                "update(grads, state) was called without params, by whose paths a route sends them; call "
+                "update(grads, state, params)."
+            )
         leaves = take_apart(params)
         outs, state = self._advanced(grads, state, leaves, extra, fused=False)
         return leaves.join(outs, no_update), state
@@ -185,6 +190,7 @@ class Route(Transformation):
         return leaves.join(outs, lambda leaf: leaf), state
 
     def _advanced(self, grads: PyTree, state: Routed, leaves: Leaves, extra: dict[str, Any], *, fused: bool):
+        refuse_other_state(state)
         found = dict(zip(leaves.trained, gradients(grads, leaves), strict=True))
         members = self.members(leaves)
         groups = [
@@ -207,11 +213,7 @@ class Route(Transformation):
             ValueError: where it is one of other groups.
         """
         for name in names:
-            if not isinstance(state, Routed):
-                raise TypeError(
-                    f"state must be what route(…).init(params) returned, got {type(state).__name__}; pass the state "
-                    "this route gave last."
-                )
+            refuse_other_state(state)
             if name not in state.groups:
                 raise ValueError(
                     f"state has the groups {', '.join(map(repr, state.groups)) or 'none'}, but this route trains "
@@ -291,7 +293,16 @@ def route(
             raise TypeError(
                 f"route has no option {name!r}; its options are {', '.join(WHOLE)}, others are its groups'."
             )
-    return Route(dict(groups), options("route()", whole), _by(by), default)
+    return batched(Route(dict(groups), options("route()", whole), _by(by, tuple(groups)), default))
+
+
+def refuse_other_state(state: object) -> None:
+    """Raise TypeError for anything but the state of a route."""
+    if not isinstance(state, Routed):
+        raise TypeError(
+            f"state must be what route(…).init(params) returned, got {whose(state)}; pass the state this route gave "
+            "last."
+        )
 
 
 def _check_group(name: str, group: Any) -> None:
@@ -315,13 +326,19 @@ def _check_group(name: str, group: Any) -> None:
                 )
 
 
-def _by(by: Any) -> Any:
+def _by(by: Any, groups: tuple[str, ...]) -> Any:
     if is_function("by", by):
         return by
+    if by is None or isinstance(by, (str, type)):
+        raise TypeError(
+            "route: by must be a labelled tree, {path regex: group}, or a function of (path, leaf), "
+            f"got {by!r}; pass one of these."
+        )
+    for name in jax.tree.leaves(by):
+        if not isinstance(name, str) or name not in groups:
+            raise ValueError(f"route: by names the group {name!r}, expected one of {shortened(groups)}; correct it.")
     if isinstance(by, Mapping) and all(isinstance(key, str) and isinstance(name, str) for key, name in by.items()):
         return tuple(by.items())
-    if by is None:
-        raise TypeError("route needs by=: a labelled tree, {path regex: group}, or a function of (path, leaf).")
     return Frozen(by)
 
 

@@ -18,7 +18,7 @@ from .norms import bound, summed_rows
 from .packing import packed
 from .shelves import shelf
 from .storage import Shelf, stored_type
-from .tree import Leaves, concrete
+from .tree import Leaves, concrete, paths, shortened
 
 if TYPE_CHECKING:
     from .optimizer import Optimizer
@@ -158,9 +158,17 @@ def refuse_what_is_no_state(state: object) -> None:
     """Raise TypeError for anything but an adaptx state."""
     if not isinstance(state, State):
         raise TypeError(
-            f"state must be the State that opt.init(params) returned, got {type(state).__name__}; pass the state this "
+            f"state must be the State that opt.init(params) returned, got {whose(state)}; pass the state this "
             "optimizer gave last."
         )
+
+
+def whose(state: object) -> str:
+    """What a state is, in words."""
+    if hasattr(state, "groups"):
+        return "that of a route"
+    made_by = getattr(state, "made_by", None)
+    return f"that of {' with '.join(made_by)}" if made_by else type(state).__name__
 
 
 def refuse_foreign(opt: "Optimizer", state: State, how: Treatment) -> None:
@@ -210,6 +218,5 @@ def column(what: str, tree: ArrayTree, layout: Leaves) -> list[Any]:
         return layout.column(tree)
     except (ValueError, KeyError) as error:
         raise ValueError(
-            f"{what} of the state has the tree {jax.tree.structure(tree)}, expected {layout.tree_of_state}; call "
-            "opt.init on these parameters."
+            f"{what} of the state has the tree {shortened(paths(tree))}, expected {layout.shelved}; {AGAIN}"
         ) from error

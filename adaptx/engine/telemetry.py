@@ -82,6 +82,8 @@ def read(state: PyTree, name: str, index: int | None = None) -> Array:
         KeyError: where no state has the name; the message lists the names there are.
         ValueError: where several have it and index is not given.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"read takes (state, name), got the name {name!r}; pass a string such as 'learning_rate'.")
     rows = _named(state)
     values = [value for _, full, value in rows if full == name] or [value for plain, _, value in rows if plain == name]
     if not values:
@@ -93,5 +95,9 @@ def read(state: PyTree, name: str, index: int | None = None) -> Array:
         raise ValueError(
             f"{len(values)} optimizers in this state have {name!r}; say which by its whole name ({full}), or with "
             f"index=0 … {len(values) - 1}."
+        )
+    if index is not None and not -len(values) <= index < len(values):
+        raise ValueError(
+            f"{len(values)} optimizers in this state have {name!r}, got index={index}; pass a smaller one."
         )
     return values[index or 0]

@@ -58,11 +58,6 @@ class Leaves:
         """What to call each array in an error."""
         return self.paths
 
-    @property
-    def tree_of_state(self) -> str:
-        """What to call the tree of a slot in an error."""
-        return f"that of the parameters, {self.treedef}"
-
     def only(self, chosen: Sequence[bool]) -> "Leaves":
         """The same tree with some of the trained leaves, in order; the others are carried along."""
         kept = tuple(i for i, keep in zip(self.trained, chosen, strict=True) if keep)
@@ -85,6 +80,11 @@ class Leaves:
         return [flat[i] for i in self.trained]
 
     # what a layout that joins leaves does differently: `packing.Packed`
+
+    @property
+    def shelved(self) -> str:
+        """What a tree of the state is like, in words."""
+        return f"that of the parameters, {shortened(paths(self.tree))}"
 
     def gather(self, values: list[Any]) -> list[Any]:
         """Per-leaf arrays as the arrays a rule sees."""
@@ -118,6 +118,12 @@ def paths(tree: PyTree) -> list[str]:
     return [jax.tree_util.keystr(path, simple=True, separator="/") or "(root)" for path, _ in entries]
 
 
+def shortened(paths: Sequence[str], most: int = 12) -> str:
+    """The paths as a list, the end of a long one left out."""
+    shown = ", ".join(map(repr, paths[:most]))
+    return f"[{shown}]" if len(paths) <= most else f"[{shown}, … {len(paths) - most} more]"
+
+
 def take_apart(params: PyTree, *, any_trained: bool = True) -> Leaves:
     """The leaves of a parameter tree.
 
@@ -136,6 +142,8 @@ def take_apart(params: PyTree, *, any_trained: bool = True) -> Leaves:
                 f"parameter '{paths(params)[i]}' is {dtype_of(leaves[i])}, expected a real floating array; wrap the "
                 "optimizer in optax.contrib.split_real_and_imaginary to train complex parameters."
             )
+    if params is None:
+        raise TypeError("params are None: expected the tree of arrays that is trained; pass the parameters.")
     if any_trained and leaves and not trained:
         came = dtype_of(leaves[0]) or type(leaves[0]).__name__
         raise TypeError(
@@ -192,7 +200,7 @@ def _spread(flat: list[Any], treedef: Any, leaves: Leaves, grads: PyTree, what: 
     where = f"lack '{lacking[0]}'" if lacking else f"have '{foreign[0]}'" if foreign else "nest differently"
     whose = " which the parameters have" if lacking else " which the parameters lack" if foreign else ""
     raise ValueError(
-        f"{what}s {where}{whose}: expected the tree of the parameters, {leaves.treedef}, got {treedef}; "
+        f"{what}s {where}{whose}: expected the tree of the parameters, {shortened(mine)}, got {shortened(theirs)}; "
         "pass jax.grad's output for the same parameters."
     )
 

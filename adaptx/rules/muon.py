@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from ..base import Rule, Weighed
 from ..numerics import divide, ema, product, root
-from ..values import Decay, Scalar, checked, decay, flag, number, one_of, static, value_class, whole
+from ..values import Decay, Scalar, checked, decay, flag, number, one_of, several, static, value_class, whole
 
 
 class Mean(NamedTuple):
@@ -46,9 +46,7 @@ class Muon(Rule):
 
     def __post_init__(self):
         checked(self, decay=decay("decay", self.decay), eps=number("eps", self.eps, 0.0))
-        checked(self, coefficients=tuple(number("coefficients", x) for x in self.coefficients))
-        if len(self.coefficients) != 3:
-            raise ValueError(f"coefficients must be three numbers (a, b, c), got {len(self.coefficients)}; pass three.")
+        checked(self, coefficients=several("coefficients", self.coefficients, 3))
         flag("nesterov", self.nesterov)
         whole("steps", self.steps, 1)
         one_of("scale", self.scale, ("spectral", "rms"))

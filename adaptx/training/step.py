@@ -4,6 +4,7 @@ Both are module-level jitted functions that take the optimizer as an argument, s
 in numbers (learning rate, decay rates) share one compilation.
 """
 
+import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -57,7 +58,7 @@ def train_epoch(
 
 
 def _bound(run: Callable[..., Any], loss_fn: Loss, opt: Any, has_aux: bool, extra: Extra | None) -> Step:
-    _check_functions(loss_fn, opt, extra or {})
+    _check_functions(loss_fn, opt, has_aux, {} if extra is None else extra)
     value = isinstance(opt, Transformation)
     structure = (loss_fn, has_aux, None if value else opt, tuple((extra or {}).items()))
     # numbers become device arrays here, once, instead of at every call
@@ -96,6 +97,7 @@ def _epoch(structure, rest, dynamic_opt, arrays, state, *batches):
 
 def _one(structure, rest, dynamic_opt, carry, batch):
     (loss_fn, has_aux, static_opt, extra), (arrays, state) = structure, carry
+    _check_batch(loss_fn, len(batch))
 
     def loss_of(trained):
         result = loss_fn(join(_merge(trained, arrays), rest), *batch)
@@ -147,13 +149,12 @@ def _merge(trained: list[Any], arrays: list[Any]) -> list[Any]:
 
 def _pair(result: Any) -> tuple[Any, Any]:
     if not (isinstance(result, tuple) and len(result) == 2):
-        raise TypeError(
-            f"loss_fn must return (loss, aux) because has_aux=True, got {type(result).__name__}; return a pair."
-        )
+        came = "an array" if isinstance(result, jax.Array) else type(result).__name__
+        raise TypeError(f"loss_fn must return (loss, aux) because has_aux=True, got {came}; return a pair.")
     return result
 
 
-def _check_functions(loss_fn: object, opt: Any, extra: Extra) -> None:
+def _check_functions(loss_fn: Any, opt: Any, has_aux: object, extra: object) -> None:
     if not callable(loss_fn):
         raise TypeError(f"loss_fn must be a function of (params, *batch), got {type(loss_fn).__name__}; pass one.")
     try:
@@ -163,6 +164,12 @@ def _check_functions(loss_fn: object, opt: Any, extra: Extra) -> None:
             f"loss_fn must be hashable, because the compiled step is looked up by it, got a {type(loss_fn).__name__} "
             "that is not; pass a plain function that calls it."
         ) from error
+    if not isinstance(has_aux, bool):
+        raise TypeError(f"has_aux must be True or False, got {has_aux!r} ({type(has_aux).__name__}); pass a bool.")
+    if not isinstance(extra, Mapping) or not all(callable(function) for function in extra.values()):
+        raise TypeError(
+            f"extra must be {{name: function of (params, *batch)}}, got {extra!r}; pass functions, not their results."
+        )
     if not isinstance(opt, optax.GradientTransformation):
         hint = "call it" if callable(opt) else "pass one"
         raise TypeError(f"opt must be an optimizer such as adaptx.adam(1e-3), got {type(opt).__name__}; {hint}.")
@@ -182,11 +189,24 @@ def _check_not_donated(arrays: list[Any], state: PyTree) -> None:
             )
 
 
+def _check_batch(loss_fn: Loss, count: int) -> None:
+    try:
+        inspect.signature(loss_fn).bind(*range(1 + count))
+    except TypeError as error:
+        raise TypeError(
+            f"loss_fn is called as loss_fn(params, *batch), got {count} batch arguments, which it does not take "
+            f"({error}); call the step as step(params, state, *batch) with what loss_fn expects."
+        ) from error
+    except ValueError:  # a built-in without a signature
+        pass
+
+
 def _check_loss(loss: Any, has_aux: bool) -> None:
     if isinstance(loss, tuple) and not has_aux:
         raise TypeError("loss_fn returned a tuple, expected a scalar loss; pass has_aux=True for (loss, aux).")
-    if not hasattr(loss, "dtype"):
-        why = ", which cannot depend on params" if isinstance(loss, (int, float)) else ""
+    if not isinstance(loss, jax.Array):
+        numbers = (int, float, np.generic, np.ndarray)
+        why = ", which cannot depend on params" if isinstance(loss, numbers) else ""
         raise TypeError(
             f"loss_fn must return a real scalar array, got {type(loss).__name__}{why}; compute it with jax.numpy from "
             "params, and return other things with has_aux=True."

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ..engine.optimizer import batched
 from ..values import Scalar, number, whole
 from ..values import decay as to_decay
 from .averaging import Averaged, Lookahead
@@ -29,7 +30,7 @@ def schedule_free(
     b = number("b", b, 0.0, 1.0, open_low=True, open_high=True)
     rate = None if learning_rate is None else number("learning_rate", learning_rate, 0.0)
     inner = transformation("schedule_free", opt)
-    return ScheduleFree(inner, b, number("r", r, 0.0), number("power", power, 0.0), rate)
+    return batched(ScheduleFree(inner, b, number("r", r, 0.0), number("power", power, 0.0), rate))
 
 
 def lookahead(opt: Any, k: int = 5, alpha: Scalar = 0.5) -> Lookahead:
@@ -41,7 +42,7 @@ def lookahead(opt: Any, k: int = 5, alpha: Scalar = 0.5) -> Lookahead:
         alpha: in (0, 1].
     """
     alpha = number("alpha", alpha, 0.0, 1.0, open_low=True)
-    return Lookahead(transformation("lookahead", opt), alpha, whole("k", k, 1))
+    return batched(Lookahead(transformation("lookahead", opt), alpha, whole("k", k, 1)))
 
 
 def averaged(opt: Any, decay: Scalar | None = 0.999, power: Scalar | None = None) -> Averaged:
@@ -57,7 +58,8 @@ def averaged(opt: Any, decay: Scalar | None = 0.999, power: Scalar | None = None
             f"averaged needs either decay or power, got decay={decay!r}, power={power!r}; set one to None."
         )
     mean = None if decay is None else to_decay("decay", decay)
-    return Averaged(transformation("averaged", opt), mean, None if power is None else number("power", power, 0.0))
+    power = None if power is None else number("power", power, 0.0)
+    return batched(Averaged(transformation("averaged", opt), mean, power))
 
 
 def shield(opt: Any, factor: Scalar = 0.2, tolerance: Scalar = 4.0, block: int = 10) -> Shield:
@@ -76,4 +78,5 @@ def shield(opt: Any, factor: Scalar = 0.2, tolerance: Scalar = 4.0, block: int =
     if isinstance(inner, Shield):
         raise TypeError("shield takes an optimizer, got one that has a shield already; one is enough.")
     factor = number("factor", factor, 0.0, 1.0, open_low=True, open_high=True)
-    return Shield(inner, factor, number("tolerance", tolerance, 0.0, open_low=True), whole("block", block, 1))
+    tolerance = number("tolerance", tolerance, 0.0, open_low=True)
+    return batched(Shield(inner, factor, tolerance, whole("block", block, 1)))

@@ -6,7 +6,9 @@ import jax
 import optax
 from jaxtyping import Array, PyTree
 
-from ..engine.state import column
+from ..engine.optimizer import Optimizer
+from ..engine.route import Route, refuse_other_state
+from ..engine.state import column, refuse_what_is_no_state
 from ..engine.tree import Leaves, as_arrays, take_apart
 from .schedule_free import average_of, fine_of
 from .wrapper import Iterates, Wrapper
@@ -30,8 +32,13 @@ def eval_params(opt: Any, state: Any, params: PyTree) -> PyTree:
         ValueError: where two wrappers keep better parameters for one leaf, or the state is that of other parameters.
     """
     if not isinstance(opt, optax.GradientTransformation | optax.MultiSteps):
-        raise TypeError(f"eval_params takes (opt, state, params), got {type(opt).__name__} first; pass the optimizer.")
+        hint = "call the constructor" if callable(opt) else "pass the optimizer"
+        raise TypeError(f"eval_params takes (opt, state, params), got {type(opt).__name__} first; {hint}.")
     leaves = take_apart(params, any_trained=False)
+    if isinstance(opt, Optimizer):
+        refuse_what_is_no_state(state)
+    if isinstance(opt, Route):
+        refuse_other_state(state)
     if isinstance(opt, Wrapper):
         opt.rows(state, leaves)
     out: list[Any] = [None] * len(leaves.trained)

@@ -91,7 +91,8 @@ def loss_of(extra: dict[str, Any]) -> Array:
     """The loss; ValueError where it is missing or no scalar."""
     value = extra.get("value")
     if value is None or jnp.shape(value):
-        came = "none" if value is None else f"shape {jnp.shape(value)}"
+        came = ", ".join(sorted(extra.keys() - {"value"})) or "none"
+        came = came if value is None else f"shape {jnp.shape(value)}"
         raise ValueError(f"shield needs the scalar loss, got {came}; pass value=loss to update or step.")
     return jnp.asarray(value, jnp.float32)
 

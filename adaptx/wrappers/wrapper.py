@@ -16,10 +16,10 @@ from jaxtyping import Array, PyTree
 
 from ..engine.array import arithmetic
 from ..engine.cost import LeafCost
-from ..engine.groups import COMMON
+from ..engine.groups import COMMON, refuse_batch
 from ..engine.optimizer import no_update
 from ..engine.rounding import is_narrow
-from ..engine.state import column
+from ..engine.state import AGAIN, column, whose
 from ..engine.transformation import Transformation
 from ..engine.tree import Leaves, as_arrays, concrete, nothing, take_apart
 from ..numerics import tied
@@ -140,7 +140,8 @@ class Wrapper(Transformation):
         """optax's contract: (updates in the parameter's dtype, new state); add the updates to the parameters."""
         if params is None:
             raise ValueError(
-                f"{self.kind} moves parameters: expected update(grads, state, params), got no params; pass them."
+                f"update(grads, state) was called without params, which {self.kind} moves; call update(grads, state, "
+                "params)."
             )
         moved, after = self.moved(grads, state, params, self._taken(extra))
         leaves, pairs = take_apart(params), zip(as_arrays(arrays_of(moved)), as_arrays(arrays_of(params)), strict=True)
@@ -168,20 +169,19 @@ class Wrapper(Transformation):
         """
         if not isinstance(state, Iterates):
             raise TypeError(
-                f"state must be what {self.kind}(…).init(params) returned, got {type(state).__name__}; pass the state "
+                f"state must be what {self.kind}(…).init(params) returned, got {whose(state)}; pass the state "
                 "this optimizer gave last."
             )
         if set(state.made_by) != {self.kind}:
-            raise ValueError(
-                f"state belongs to {', '.join(state.made_by)}, but this wrapper is {self.kind}; make the state with "
-                "its init(params)."
-            )
+            raise ValueError(f"state belongs to {', '.join(state.made_by)}, but this wrapper is {self.kind}; {AGAIN}")
         columns = {name: column(f"'{name}'", tree, leaves) for name, tree in state.iterates.items()}
         return [{name: x[i] for name, x in columns.items()} for i in range(len(leaves.trained))]
 
     def numbers(self, state: Iterates) -> "Wrapper":
         """The wrapper's own numbers at this step, without the optimizer inside."""
-        return at_step(self.alone(), state.scalars["t"])
+        alone = self.alone()
+        refuse_batch(alone)
+        return at_step(alone, state.scalars["t"])
 
     def scaled(self, factor: Scalar) -> "Wrapper":
         """The same with every displacement of the optimizer inside multiplied by a factor."""
@@ -195,11 +195,13 @@ class Wrapper(Transformation):
         """What every trained leaf costs, iterates included."""
         kinds: dict[Any, dict[str, Any]] = {}
         for p in leaves.arrays:
-            shape = jax.ShapeDtypeStruct(np.shape(p), arithmetic(p))
-            if (np.shape(p), p.dtype) not in kinds:
-                kinds[np.shape(p), p.dtype] = jax.eval_shape(partial(self.fresh, narrow=is_narrow(p.dtype)), shape)
+            kind, shape = jnp.result_type(p), jax.ShapeDtypeStruct(np.shape(p), arithmetic(p))
+            if (np.shape(p), kind) not in kinds:
+                kinds[np.shape(p), kind] = jax.eval_shape(partial(self.fresh, narrow=is_narrow(kind)), shape)
         rows = zip(self.inner.costs(leaves), leaves.arrays, strict=True)
-        return [dataclasses.replace(row, arrays={**row.arrays, **kinds[np.shape(p), p.dtype]}) for row, p in rows]
+        return [
+            dataclasses.replace(row, arrays={**row.arrays, **kinds[np.shape(p), jnp.result_type(p)]}) for row, p in rows
+        ]
 
     def scalar_bytes(self, leaves: Leaves) -> int:
         """Bytes of the state that no leaf has."""
