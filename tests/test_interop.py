@@ -196,8 +196,6 @@ TORCH = [
 # fmt: on
 BF16_ITERATION = 5e-2  # torch's Muon iterates in bf16 and so is off by its roundings; its momentum is not
 SHRUNK = 0.01  # torch moves parameters, and its step is their difference: less is lost where p is as small as the step
-    0.01  # torch moves parameters, and its step is their difference: of p + u less is lost where p is as small as u
-)
 
 
 def torch_at(pair: Pair, start: Any) -> tuple[Any, list]:
