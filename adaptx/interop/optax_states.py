@@ -104,7 +104,7 @@ def to_optax(opt: Optimizer, state: State, params: PyTree, optax_state: PyTree) 
     kinds = {id(part): kind for kind, part in found.own.items()}
 
     def fill(node: Any) -> Any:
-        if type(node).__name__ in CLOCKS:
+        if id(node) not in kinds and _is_clock(node):
             return node._replace(count=jnp.asarray(numbers.step, node.count.dtype))
         return _filled(node, kinds[id(node)], found, numbers, leaves) if id(node) in kinds else node
 
@@ -164,9 +164,14 @@ def _matched(who: str, opt: Any, optax_state: PyTree, leaves: Leaves) -> Match:
                 f"{' and '.join(wanted) or 'counts'} alone; pass only the part that is the optimizer's (of "
                 "MultiSteps its inner_opt_state)."
             )
-    clocks = [node.count for kind, node in zip(kinds, nodes, strict=True) if kind in CLOCKS]
+    clocks = [node.count for kind, node in zip(kinds, nodes, strict=True) if kind not in wanted and _is_clock(node)]
     own = {kind: nodes[kinds.index(kind)] for kind in wanted}
     return Match(own, clocks, factors(who, opt, kinds) if wanted else {}, where)
+
+
+def _is_clock(node: Any) -> bool:
+    """Whether a state counts updates and keeps nothing of the gradients, as a schedule's and an empty group's do."""
+    return type(node).__name__ in CLOCKS or ("count" in node._fields and not _remembers(node))
 
 
 def _remembers(node: Any) -> bool:
