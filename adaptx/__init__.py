@@ -11,6 +11,10 @@ from .engine.route import freeze as freeze
 from .engine.route import route as route
 from .engine.telemetry import metrics as metrics
 from .engine.telemetry import read as read
+from .interop import from_optax as from_optax
+from .interop import from_torch as from_torch
+from .interop import to_optax as to_optax
+from .interop import to_torch as to_torch
 from .optimizers import adafactor as adafactor
 from .optimizers import adagrad as adagrad
 from .optimizers import adam as adam

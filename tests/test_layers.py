@@ -12,7 +12,7 @@ LAYERS = [
     "values base numerics",
     "rules controllers schedules",
     "engine",
-    "optimizers wrappers conversion",
+    "optimizers wrappers conversion interop",
     "training distributed",
     "cli",
     "__init__ __main__",

@@ -42,7 +42,7 @@ def decoded(opt: "Optimizer", state: State, leaves: Leaves) -> list[Row]:
 
 
 def with_slots(opt: "Optimizer", leaves: Leaves, state: State, rows: list[dict[str, Array | None]]) -> State:
-    """A state with these slots in place of its own; those that a row does not name stay."""
+    """A state with copies of these slots in place of its own; those that a row does not name stay."""
     how = treatment(opt, leaves)
     ps = how.layout.gather(as_arrays(leaves.arrays))
     stored, numbers = rows_of(opt, state, how, ps).slots, how.layout.pick(leaves.trained)
@@ -75,7 +75,7 @@ def _encoded(where: Shelf, old: Stored, slots: Slots, p: Array, dice: Array) -> 
 
     def given(held: Slots, seen: Any) -> Slots:
         del seen
-        return {**held, **{name: blocked(x) if where.blocked else x for name, x in slots.items()}}
+        return {**held, **{name: blocked(x) if where.blocked else jnp.array(x) for name, x in slots.items()}}
 
     clock = jnp.ones((), jnp.int32), dice
     return where.advance(old, [p.astype(arithmetic(p))], given, None, clock) if where.groups else old

@@ -1,0 +1,6 @@
+"""States carried over between adaptx and other libraries, mid-training: the next step is what it would have been."""
+
+from .optax_states import from_optax as from_optax
+from .optax_states import to_optax as to_optax
+from .torch_states import from_torch as from_torch
+from .torch_states import to_torch as to_torch
