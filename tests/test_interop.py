@@ -126,18 +126,24 @@ def compare(pair: Pair, mine: tuple[Any, Any], other: tuple[Any, Any], params: A
     assert difference(*moved) <= SEVERAL * tolerance
 
 
+def every_other(pairs: list, first: int) -> list:
+    """All pairs, those in between slow: the other direction of the same pair is not."""
+    slow = [() if i % 2 == first else pytest.mark.slow for i in range(len(pairs))]
+    return [pytest.param(pair, id=pair.name, marks=mark) for pair, mark in zip(pairs, slow, strict=True)]
+
+
 def optax_tolerance(pair: Pair) -> float:
     return NEWTON_SCHULZ if "muon" in pair.name else NEXT_STEP
 
 
-@pytest.mark.parametrize("pair", OPTAX, ids=lambda p: p.name)
+@pytest.mark.parametrize("pair", every_other(OPTAX, 0))
 def test_from_optax(pair: Pair):
     opt, tx, start = pair.ours(), pair.theirs(), draw(pair.shapes, 0)
     params, there = run(tx, start, tx.init(start), pair.shapes, range(1, pair.steps + 1))
     compare(pair, (opt, adaptx.from_optax(opt, there, params)), (tx, there), params, optax_tolerance(pair))
 
 
-@pytest.mark.parametrize("pair", OPTAX, ids=lambda p: p.name)
+@pytest.mark.parametrize("pair", every_other(OPTAX, 1))
 def test_to_optax(pair: Pair):
     opt, tx, start = pair.ours(), pair.theirs(), draw(pair.shapes, 0)
     params, here = run(opt, start, opt.init(start), pair.shapes, range(1, pair.steps + 1))
@@ -149,6 +155,7 @@ def test_to_optax(pair: Pair):
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", OPTAX, ids=lambda p: p.name)
 def test_optax_in_float64(pair: Pair):
     opt, tx, start = pair.ours(), pair.theirs(), draw(pair.shapes, 0)
@@ -247,6 +254,7 @@ def torch_tolerance(pair: Pair, single: float) -> float:
 
 
 @pytest.mark.usefixtures("x64")
+@pytest.mark.slow
 @pytest.mark.parametrize("pair", TORCH, ids=lambda p: p.name)
 def test_torch_in_float64(pair: Pair):
     """Both ways; equal but for roundings, of f32 numbers in torch's case (an epsilon, a step counter)."""
@@ -258,7 +266,7 @@ def test_torch_in_float64(pair: Pair):
     compare_torch(pair, opt, state, optimizer, tensors, torch_tolerance(pair, F64))
 
 
-@pytest.mark.parametrize("pair", TORCH, ids=lambda p: p.name)
+@pytest.mark.parametrize("pair", every_other(TORCH, 1))
 def test_from_torch(pair: Pair):
     optimizer, tensors = torch_at(pair, draw(pair.shapes, 0))
     opt = pair.ours()
@@ -267,7 +275,7 @@ def test_from_torch(pair: Pair):
     compare_torch(pair, opt, state, optimizer, tensors, torch_tolerance(pair, NEXT_STEP))
 
 
-@pytest.mark.parametrize("pair", TORCH, ids=lambda p: p.name)
+@pytest.mark.parametrize("pair", every_other(TORCH, 0))
 def test_to_torch(pair: Pair):
     torch = pytest.importorskip("torch")
     opt, start = pair.ours(), draw(pair.shapes, 0)
@@ -337,7 +345,13 @@ STORED = [(name, storage, "leaf") for name in ("adam", "adagrad", "adafactor") f
 STORED += [("adam", storage, "packed") for storage in ("f32", "bf16", "int8")] + [("adam", {"m": "int8"}, "leaf")]
 
 
-@pytest.mark.parametrize(("name", "storage", "layout"), STORED, ids=str)
+FAST = (("adafactor", "int8", "leaf"), ("adam", "bf16", "packed"))
+
+
+@pytest.mark.parametrize(
+    ("name", "storage", "layout"),
+    [pytest.param(*cell, id=str(cell), marks=() if cell in FAST else pytest.mark.slow) for cell in STORED],
+)
 def test_storages_and_layouts(name: str, storage: Any, layout: str):
     """In with the codes a step would make, out as they are decoded; the state is one that a step takes."""
     plain = getattr(adaptx, name)(0.01)

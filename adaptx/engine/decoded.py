@@ -1,7 +1,9 @@
 """What lies at every leaf of a state, decoded, and states made of such rows: how states travel between storages."""
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
@@ -70,6 +72,7 @@ def _kept(policy: str, p: Array, x: Array) -> Array | None:
     return jnp.array(x, jnp.float32) if policy == "master" else (x - p.astype(x.dtype)).astype(p.dtype)
 
 
+@partial(jax.jit, static_argnums=0)
 def _encoded(where: Shelf, old: Stored, slots: Slots, p: Array, dice: Array) -> Stored:
     """Slots as a shelf stores them."""
 

@@ -164,7 +164,7 @@ def refuse_unknown_extra(requires: frozenset[str], extra: Mapping[str, Any]) -> 
             raise TypeError(f"step got the argument {name!r}, expected one of {', '.join(known)}; {hint}")
 
 
-def refuse_batch(opt: "Optimizer") -> None:
+def refuse_batch(opt: Any) -> None:
     """Raise ValueError where the optimizer is a batch of optimizers."""
     batched = [(path, x) for path, x in jax.tree_util.tree_leaves_with_path(opt) if np.ndim(x)]
     if batched:
