@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, DTypeLike
 
@@ -20,6 +21,7 @@ from ..values import Scalar
 from . import rounding
 from .storage import Shelf, Slots, Stored, salt
 
+SINGLE, DOUBLE = np.dtype("float32"), np.dtype("float64")
 LEAST_WEIGHT = 2.0**-60  # what a weight of 0 counts as: slots that carry it are divided by it
 
 
@@ -79,7 +81,7 @@ class Moved(NamedTuple):
 def arithmetic(p: Any) -> DTypeLike:
     """The dtype of the arithmetic on a leaf and of its full-precision slots: f32, or f64 for f64 parameters."""
     kind = p.dtype if hasattr(p, "dtype") else jnp.result_type(p)
-    return jnp.promote_types(jnp.float32, jax.dtypes.canonicalize_dtype(kind))
+    return jax.dtypes.canonicalize_dtype(kind) if kind == DOUBLE else SINGLE
 
 
 def cast(tree: Any, dtype: DTypeLike) -> Any:

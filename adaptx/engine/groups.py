@@ -166,8 +166,8 @@ def refuse_unknown_extra(requires: frozenset[str], extra: Mapping[str, Any]) -> 
 
 def refuse_batch(opt: Any) -> None:
     """Raise ValueError where the optimizer is a batch of optimizers."""
-    batched = [(path, x) for path, x in jax.tree_util.tree_leaves_with_path(opt) if np.ndim(x)]
-    if batched:
+    if any(np.ndim(x) for x in jax.tree.leaves(opt)):
+        batched = [(path, x) for path, x in jax.tree_util.tree_leaves_with_path(opt) if np.ndim(x)]
         rates = [x for path, x in batched if path[0].name == "learning_rate"]
         names = [key.name for key in batched[0][0] if getattr(key, "name", "complement") != "complement"]
         name, shape = ("learning_rate", np.shape(rates[0])) if rates else (names[-1], np.shape(batched[0][1]))

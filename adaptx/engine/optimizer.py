@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any, TypeVar
 
 import jax
@@ -71,6 +72,8 @@ class Optimizer(Transformation):
     def shown(self, now: "Optimizer") -> dict[str, Scalar]:
         """The hyperparameters that are schedules, by name, with the values of the optimizer at this step."""
         out: dict[str, Scalar] = {}
+        if not self._scheduled:
+            return out
         parts = ((self.rule, now.rule, ""), (self.options, now.options, ""))
         for mine, current, prefix in (*parts, (self.controller, now.controller, f"{self.controller.name}.")):
             leaves = (jax.tree.leaves(x, is_leaf=is_scheduled) for x in (mine, current))
@@ -78,6 +81,12 @@ class Optimizer(Transformation):
                 if isinstance(x, Scheduled) and x.name != "learning_rate":  # which is shown whatever it is
                     out[prefix + x.name] = x.shown(value)
         return out
+
+    @cached_property
+    def _scheduled(self) -> bool:
+        """Whether any hyperparameter is a schedule."""
+        parts = (self.rule, self.options, self.learning_rate)
+        return any(map(is_scheduled, jax.tree.leaves(parts, is_leaf=is_scheduled)))
 
     @property
     def made_by(self) -> dict[str, None]:

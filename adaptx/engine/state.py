@@ -64,8 +64,7 @@ def treatment(opt: "Optimizer", leaves: Leaves) -> Treatment:
 
 
 def _abstract(p: Any) -> jax.ShapeDtypeStruct:
-    dtype = p.dtype if hasattr(p, "dtype") else jnp.result_type(p)
-    return jax.ShapeDtypeStruct(np.shape(p), jnp.promote_types(jnp.float32, jax.dtypes.canonicalize_dtype(dtype)))
+    return jax.ShapeDtypeStruct(np.shape(p), arithmetic(p))
 
 
 def fresh_state(opt: "Optimizer", leaves: Leaves, axis_name: tuple[str, ...] = ()) -> State:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jax
@@ -22,15 +22,20 @@ def dtype_of(x: Any) -> np.dtype | None:
     if isinstance(x, (float, complex)) and not hasattr(x, "dtype"):
         return jnp.result_type(x)
     dtype = getattr(x, "dtype", None)
-    if dtype is None or not hasattr(x, "shape") or not jnp.issubdtype(dtype, jnp.number):
+    if dtype is None or not hasattr(x, "shape") or not _is_kind(dtype, jnp.number):
         return None
     return jax.dtypes.canonicalize_dtype(dtype)
+
+
+@lru_cache
+def _is_kind(dtype: Hashable, kind: type) -> bool:
+    return jnp.issubdtype(dtype, kind)  # pyright: ignore[reportArgumentType]
 
 
 def is_trained(x: object) -> bool:
     """Real floating arrays are trained; None, ints, bools, keys, strings and functions are carried along."""
     dtype = dtype_of(x)
-    return dtype is not None and jnp.issubdtype(dtype, jnp.inexact)
+    return dtype is not None and _is_kind(dtype, jnp.inexact)
 
 
 @dataclass(frozen=True)
