@@ -1,12 +1,13 @@
 """Plant every mistake of mutants.toml in a copy of the tree, one at a time, and see that the suite catches it.
 
-    python tests/run_mutants.py            # all of them, some minutes
+    python tests/run_mutants.py            # all of them, ten minutes or more
     python tests/run_mutants.py swapped    # those whose name contains a word
 
 Prints one line each: killed, SURVIVED, or BROKEN (the mutant no longer applies, or does not import). Exits with 1
 unless every mutant is killed. The selections are first run on the unchanged tree, where they must pass.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -20,11 +21,15 @@ ROOT = Path(__file__).parents[1]
 PASSED, FAILED = 0, 1  # pytest's exit codes; the rest are usage and collection errors
 
 
+def environment(tree: Path) -> dict[str, str]:
+    """That of a process which imports the copy."""
+    return {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 def run_tests(tree: Path, selection: list[str]) -> int:
     """Pytest's exit code for a selection in a copy of the tree."""
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *selection]
-    environment = {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.run(command, cwd=tree, env=environment, capture_output=True).returncode
+    return subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True).returncode
 
 
 def verdict(tree: Path, mutant: dict) -> str:
@@ -43,10 +48,25 @@ def verdict(tree: Path, mutant: dict) -> str:
     return "SURVIVED" if code == PASSED else f"BROKEN: pytest exited with {code}"
 
 
+# every selection in one process, which imports jax and compiles what they share once
+ALL_AT_ONCE = """
+import json, sys
+import pytest
+options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
+codes = [int(pytest.main([*options, *selection])) for selection in json.loads(sys.argv[1])]
+print("codes", *codes)
+"""
+
+
 def unchanged_fails(tree: Path, mutants: list[dict]) -> list[str]:
-    """Selections that fail although nothing was changed."""
-    selections = dict.fromkeys(tuple(m["tests"]) for m in mutants)
-    return [" ".join(s) for s in selections if run_tests(tree, list(s)) != PASSED]
+    """Selections that do not pass although nothing was changed."""
+    selections = list(dict.fromkeys(tuple(m["tests"]) for m in mutants))
+    command = [sys.executable, "-c", ALL_AT_ONCE, json.dumps(selections)]
+    done = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True)
+    last = (done.stdout.splitlines() or [""])[-1].split()
+    if last[:1] != ["codes"]:
+        return [f"(none finished) {done.stderr[-500:]}"]
+    return [" ".join(s) for s, code in zip(selections, map(int, last[1:]), strict=True) if code != PASSED]
 
 
 def main(words: list[str]) -> int:
@@ -60,7 +80,7 @@ def main(words: list[str]) -> int:
         shutil.copy(ROOT / "pyproject.toml", tree)
         shutil.copy(ROOT / "README.md", tree) if (ROOT / "README.md").exists() else None
         for selection in (wrong := unchanged_fails(tree, mutants)):
-            print(f"FAILS UNCHANGED: pytest {selection}")
+            print(f"FAILS UNCHANGED: pytest {selection}", flush=True)
         verdicts = []
         for m in mutants:
             start = time.perf_counter()

@@ -118,6 +118,14 @@ def test_a_bad_gradient_anywhere_skips_every_group():
     assert float(adaptx.read(skipped, "skipped")) == 1
 
 
+def test_leaves_of_different_groups_draw_different_bits():
+    groups = {name: adaptx.sgd(1e-3, rounding="stochastic") for name in "ab"}
+    p = {name: jnp.ones(256, jnp.bfloat16) for name in groups}
+    opt = adaptx.route(groups, {name: name for name in groups})
+    moved, _ = opt.step(jax.tree.map(lambda x: jnp.ones(x.shape), p), opt.init(p), p)
+    assert not np.array_equal(np.float32(moved["a"]), np.float32(moved["b"]))
+
+
 def test_routes_inside_routes():
     inner = adaptx.route({"hidden": HIDDEN, "rest": REST}, by={"kernel$": "hidden"}, default="rest")
     outer = adaptx.route({"model": inner, "frozen": adaptx.freeze()}, by={"^old$": "frozen"}, default="model")

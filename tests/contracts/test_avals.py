@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import adaptx
-from cases import DEFAULTS, DTYPES, KINDS, PAIRS, STORAGES, STORED, Case, slots_of
+from cases import DEFAULTS, DTYPES, KINDS, PAIRS, STORAGES, STORED, TURNS, Case, slots_of
 from probes import avals
 
 LIES_IN = {  # what slots of a parameter below f64 may lie in memory as
@@ -14,7 +14,7 @@ LIES_IN = {  # what slots of a parameter below f64 may lie in memory as
     "bf16": {jnp.uint32, jnp.uint16},  # a pair, a single
     "int8": {jnp.uint16, jnp.uint8, jnp.float32},  # a pair, a single, the bounds of blocks
 }
-FEW = [("bf16", "f32"), ("f32", "bf16"), ("f16", "f16")]  # every dtype on either side; adam has all nine
+FEW = [("bf16", "f32"), ("f32", "f16")]  # either side narrower; adam has all nine
 EVERYTHING = {"weight_decay": 0.1, "max_norm": 1.0, "skip_nonfinite": True, "telemetry": True, "lr_scale": {"a": 0.5}}
 
 
@@ -56,18 +56,26 @@ def check_types(params, out) -> None:
     assert all(m.dtype == jnp.float32 and m.shape == () for m in state.metrics.values())
 
 
+def check_stored(state, storage: str) -> None:
+    """The stored dtype is the one asked for: stability is not correctness."""
+    for path, x in jax.tree_util.tree_leaves_with_path(state.slots):
+        assert x.dtype.type in {np.dtype(t).type for t in LIES_IN[storage]}, f"{jax.tree_util.keystr(path)}: {x.dtype}"
+
+
 @pytest.mark.parametrize(("c", "storage"), STORED)
 def test_types_of_every_pair(c: Case, storage: str):
     for p, g in PAIRS if c.name == "adam" else FEW:
         params, grads = map(c.fit, pair_tree(p, g))
-        for more in ({}, EVERYTHING) if c.name == "adam" else (EVERYTHING,):
+        for more in ({}, EVERYTHING) if (c.name, p) == ("adam", "bf16") else (EVERYTHING,):
             opt = c.build(storage=storage, **more)
-            check_types(params, jax.eval_shape(one_of_each, opt, params, grads))
+            out = jax.eval_shape(one_of_each, opt, params, grads)
+            check_types(params, out)
+            check_stored(out[0], storage)
 
 
-@pytest.mark.parametrize(("c", "storage"), STORED)
+@pytest.mark.parametrize(("c", "storage"), TURNS)
 def test_mixed_tree_runs(c: Case, storage: str):
-    """All nine pairs as leaves of one tree, and the stored dtype is the one asked for: stability is not correctness."""
+    """All nine pairs as leaves of one tree."""
     params, grads = map(c.fit, mixed_tree())
     opt = c.build(storage=storage)
     state = opt.init(params)
@@ -75,8 +83,7 @@ def test_mixed_tree_runs(c: Case, storage: str):
     assert avals(fused) == avals(params)
     assert avals(after) == avals(state)
     assert all(bool(jnp.all(jnp.isfinite(x))) for x in jax.tree.leaves((fused, after)))
-    for path, x in jax.tree_util.tree_leaves_with_path(after.slots):
-        assert x.dtype.type in {np.dtype(t).type for t in LIES_IN[storage]}, f"{jax.tree_util.keystr(path)}: {x.dtype}"
+    check_stored(after, storage)
 
 
 def test_every_storage_says_its_dtype():
