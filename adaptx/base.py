@@ -18,6 +18,8 @@ from jaxtyping import Array
 from .numerics import scaled
 from .values import Scalar, Times, number, static, value_class
 
+Record = Any  # a NamedTuple that a rule or a controller declares: its slots, scalars, marks or sums
+
 
 class Slot(NamedTuple):
     """What a rule declares of a slot."""
@@ -124,7 +126,7 @@ class Rule(ABC):
         del whole
         return False
 
-    def bound(self, g, s, k) -> Any:
+    def bound(self, g, s, k) -> Record:
         """Bounds of |slots| after gradients of magnitude at most g, from bounds s before.
 
         advance itself where larger |g| and |slots| never give smaller |slots|; it then must not look at p.
@@ -147,11 +149,11 @@ class Rule(ABC):
         return 1.0
 
     @abstractmethod
-    def advance(self, g, s, p, k) -> Any:
+    def advance(self, g, s, p, k) -> Record:
         """The slots after seeing gradient g."""
 
     @abstractmethod
-    def direction(self, g, s, old, p, k) -> Any:
+    def direction(self, g, s, old, p, k) -> Array:
         """The direction d of p ← p − lr·d."""
 
 
@@ -175,7 +177,7 @@ class Leaf(NamedTuple):
     g: Array  # the gradient, clipped, with l2 decay
     d: Array  # the rule's direction with decoupled decay; not there while measuring unless `sees_direction`
     x: Array  # the parameter, as finely as it is known
-    marks: Any  # the controller's, a `Marks`
+    marks: Record  # the controller's, a `Marks`
     scale: Scalar  # the factor that the engine will put on the displacement; 1 for none
     metric: Callable[[Array], Array]  # the rule's precondition, with the slots before this step
 
@@ -186,9 +188,9 @@ class Tick:
 
     step: Array  # int32, 0-based number of this step
     t: Scalar  # 1-based and floating, counted since the slots were fresh
-    value: Any  # the loss where the controller requires it, else None
+    value: Scalar  # the loss where the controller requires it, else None
     correction: Scalar  # the rule's bias-correction factor
-    finite: Any = None  # whether this step's sums and loss are finite; None while measuring
+    finite: Scalar = None  # whether this step's sums and loss are finite; None while measuring
     degree: int = static(default=0)  # the rule's degree
     debias: ClassVar[bool] = True
 
@@ -209,7 +211,7 @@ class Controller(ABC):
     this step. A step whose sums or loss are not finite leaves scalars and marks as they were.
     """
 
-    base: Any  # every controller's rate is multiplied by this open-loop rate
+    base: Scalar  # every controller's rate is multiplied by this open-loop rate
     scope: str  # "global": one rate, "leaf": one per leaf
     Scalars: ClassVar[type] = Nothing
     Marks: ClassVar[type] = Nothing
@@ -240,55 +242,55 @@ class Controller(ABC):
         """The decays by whose 1 − bᵗ it divides, and up to how many steps ahead of t."""
         return {}
 
-    def start(self) -> Any:
+    def start(self) -> Record:
         """Fresh scalars."""
         return self.Scalars()
 
-    def marks(self, p: Array) -> Any:
+    def marks(self, p: Array) -> Record:
         """Fresh marks of one array; must not be p itself."""
         del p
         return self.Marks()
 
-    def inspect(self, p: Array) -> Any:
+    def inspect(self, p: Array) -> Record:
         """Sums over one array of initial parameters, for `begin`."""
         del p
         return Nothing()
 
-    def begin(self, sums: Any, c: Any) -> Any:
+    def begin(self, sums: Record, c: Record) -> Record:
         """The scalars after `inspect`'s sums over the initial parameters."""
         del sums
         return c
 
-    def unit(self, c: Any, k: Tick) -> Scalar | None:
+    def unit(self, c: Record, k: Tick) -> Scalar | None:
         """The unit the rule's gradients are fed in, where not 1; its ε is scaled along."""
         del c, k
         return None
 
-    def feed(self, g: Array, x: Array, c: Any, k: Tick) -> Array:
+    def feed(self, g: Array, x: Array, c: Record, k: Tick) -> Array:
         """What the rule sees instead of g."""
         del x, c, k
         return g
 
-    def weight(self, c: Any, k: Tick) -> Scalar | None:
+    def weight(self, c: Record, k: Tick) -> Scalar | None:
         """The weight of this step's gradient in the slots that are weighed, and in d; None for 1."""
         del c, k
         return None
 
-    def measure(self, leaf: Leaf, c: Any, k: Tick) -> tuple[Any, Any]:
+    def measure(self, leaf: Leaf, c: Record, k: Tick) -> tuple[Record, Record]:
         """(new marks, sums) of one array."""
         del c, k
         return leaf.marks, self.Sums()
 
-    def update(self, sums: Any, c: Any, k: Tick) -> Any:
+    def update(self, sums: Record, c: Record, k: Tick) -> Record:
         """The scalars after this step's sums."""
         del sums, k
         return c
 
     @abstractmethod
-    def rate(self, c: Any, k: Tick) -> Scalar:
+    def rate(self, c: Record, k: Tick) -> Scalar:
         """The learning rate this step uses, after update."""
 
-    def move(self, leaf: Leaf, c: Any, k: Tick) -> tuple[Array, Any]:
+    def move(self, leaf: Leaf, c: Record, k: Tick) -> tuple[Array, Record]:
         """(displacement u of p ← p + u, marks to keep)."""
         return scaled(-self.rate(c, k), leaf.d), leaf.marks
 
@@ -297,7 +299,7 @@ class Controller(ABC):
         del k
         return self.base  # the engine has put this step's number in place of a schedule
 
-    def report(self, c: Any, k: Tick) -> dict[str, Array]:
+    def report(self, c: Record, k: Tick) -> dict[str, Array]:
         """The values of `reports`."""
         del k
         return {name: getattr(c, name) for name in self.reports}

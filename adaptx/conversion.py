@@ -1,12 +1,12 @@
 """States of one optimizer carried over to another: other storage, layout, rounding, learning rate, groups, wrappers."""
 
 import warnings
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from .base import Control, Controller, State
+from .base import Control, Controller, Record, State
 from .engine.decoded import Row, decoded, with_kept, with_slots
 from .engine.optimizer import Optimizer
 from .engine.route import Freeze, Member, Route, Routed
@@ -29,7 +29,7 @@ class Before(NamedTuple):
     step: Array
 
 
-def convert(state: Any, old: Transformation, new: Transformation, params: PyTree) -> Any:
+def convert(state: PyTree, old: Transformation, new: Transformation, params: PyTree) -> PyTree:
     """The state of `old` as one of `new`, so that training goes on where it was.
 
     Carried over: the number of steps, slots to any other storage and layout, what rounding keeps of narrow parameters,
@@ -61,7 +61,7 @@ def convert(state: Any, old: Transformation, new: Transformation, params: PyTree
     return out
 
 
-def _converted(state: Any, old: Any, new: Any, params: PyTree, said: Said) -> Any:
+def _converted(state: PyTree, old: PyTree, new: PyTree, params: PyTree, said: Said) -> PyTree:
     for opt in (old, new):
         if isinstance(opt, type) or not isinstance(opt, Transformation):
             raise TypeError(
@@ -85,12 +85,12 @@ def _converted(state: Any, old: Any, new: Any, params: PyTree, said: Said) -> An
     return _trees(state, old, new, take_apart(params), said)
 
 
-def _has(opt: Any, kind: str) -> bool:
+def _has(opt: object, kind: str) -> bool:
     """Whether a wrapper of this kind is somewhere around the optimizer."""
     return isinstance(opt, Wrapper) and (opt.kind == kind or _has(opt.inner, kind))
 
 
-def _trees(state: Any, old: Transformation, new: Transformation, leaves: Leaves, said: Said) -> Any:
+def _trees(state: PyTree, old: Transformation, new: Transformation, leaves: Leaves, said: Said) -> PyTree:
     """The same for optimizers and routes."""
     members, rows = _members(old, leaves), {}
     states = [_state_of(old, state, member) for member in members]
@@ -113,7 +113,7 @@ def _members(opt: Transformation, leaves: Leaves) -> list[Member]:
     return [Member((), opt, leaves)] if isinstance(opt, Optimizer) else []
 
 
-def _state_of(opt: Transformation, state: Any, member: Member) -> State:
+def _state_of(opt: Transformation, state: PyTree, member: Member) -> State:
     if isinstance(opt, Route):
         return opt.state_of(state, member.names)
     if isinstance(state, Routed):
@@ -180,7 +180,7 @@ def _metrics(fresh: dict[str, Array], old: dict[str, Array]) -> dict[str, Array]
     return {name: jnp.array(old.get(name, x)) for name, x in fresh.items()}
 
 
-def _age(member: Member, before: Before, rows: list[Any], keeps: list[bool], where: str) -> Array:
+def _age(member: Member, before: Before, rows: list[Record], keeps: list[bool], where: str) -> Array:
     """The step at which the slots of all leaves were fresh.
 
     Raises:
@@ -205,7 +205,7 @@ def _say_rate(old: Optimizer, state: State, stays: bool, said: Said) -> None:
         said.append(f"left behind what {old.controller.name} kept, whose last rate was {shown}")
 
 
-def _say_slots(opt: Optimizer, before: Before, rows: list[Any], where: str, said: Said) -> None:
+def _say_slots(opt: Optimizer, before: Before, rows: list[Record], where: str, said: Said) -> None:
     came, mine = next(row[1].slots for row in rows if row is not None), opt.rule.slots()
     if new := [name for name in mine if name not in came]:
         said.append(f"made up the slots {', '.join(map(repr, new))}{where}, fresh")

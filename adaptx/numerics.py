@@ -7,13 +7,12 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, DTypeLike, PyTree
 
 from .values import Decay, Parts, Scalar, is_traced
 
@@ -84,7 +83,7 @@ def _one_minus_power(c, t):
     return lax.select(lax.gt(x, full(-0.7)), lax.neg(lax.mul(near, series)), lax.sub(full(1), lax.exp(x)))
 
 
-def debias(x, decay: Decay, k: Any, ahead: int = 0):
+def debias(x, decay: Decay, k: PyTree, ahead: int = 0):
     """x / (1 − bᵗ): the mean an exponential average started at zero stands for after k.t steps; ahead=1 for t + 1.
 
     x itself where the clock says that the controller makes this correction.
@@ -94,12 +93,12 @@ def debias(x, decay: Decay, k: Any, ahead: int = 0):
     return scaled(_inverses(decay, k, ahead)[0], x)
 
 
-def debias_root(x, decay: Decay, k: Any):
+def debias_root(x, decay: Decay, k: PyTree):
     """x / √(1 − bᵗ): the root of what `debias` gives of x², in range where that is not."""
     return scaled(_inverses(decay, k, 0)[1], x) if k.debias else x
 
 
-def _inverses(decay: Decay, k: Any, ahead: int):
+def _inverses(decay: Decay, k: PyTree, ahead: int):
     """1/(1 − bᵗ) and its root, as formed for all arrays, or here."""
     parts = decay.parts
     if parts is None or len(parts.inverses) <= ahead:
@@ -107,7 +106,7 @@ def _inverses(decay: Decay, k: Any, ahead: int):
     return parts.inverses[ahead], parts.roots[ahead]
 
 
-def formed(value: PyTree, ahead: dict[str, int], t: Array, dtype: Any) -> PyTree:
+def formed(value: PyTree, ahead: dict[str, int], t: Array, dtype: DTypeLike) -> PyTree:
     """value with numbers of `dtype` and the `Parts` of its decays, formed once a step instead of once an array.
 
     ahead: the decays of which 1/(1 − bᵗ) is wanted, and so many steps on.
@@ -168,7 +167,7 @@ def product(x: Array, y: Array) -> Array:
     return jnp.matmul(x, y, out_sharding=NamedSharding(sharding.mesh, PartitionSpec(*rows[:-1], last)))
 
 
-def _parts_of(x: Array) -> list[Any]:
+def _parts_of(x: Array) -> list[PyTree]:
     spec = jax.typeof(x).sharding.spec
     return [*spec, *[None] * (x.ndim - len(spec))]
 
@@ -179,7 +178,7 @@ def scaled(c: Scalar, x):
     return lax.mul(c if getattr(c, "dtype", None) == x.dtype else lax.convert_element_type(c, x.dtype), x)
 
 
-def filled(like: Array, value: Scalar, dtype: Any = None) -> Array:
+def filled(like: Array, value: Scalar, dtype: DTypeLike | None = None) -> Array:
     """A new array like another and sharded as it, every element `value`; never a view of it."""
     return tied(jnp.full_like(like, value, dtype), like)
 

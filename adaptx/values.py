@@ -102,7 +102,7 @@ def _schedule(name: str, function: Callable[..., Scalar]) -> Callable[[Array], S
     return function
 
 
-def _canonical(name: str, value: Any) -> Scalar:
+def _canonical(name: str, value: Scalar) -> Scalar:
     """An array hyperparameter: NumPy scalars as Python floats, jax arrays in f32 or f64."""
     if not (jnp.issubdtype(value.dtype, jnp.floating) or jnp.issubdtype(value.dtype, jnp.integer)):
         raise TypeError(f"{name} must be a real number, got an array of {value.dtype}; pass a float.")
@@ -186,7 +186,7 @@ def flag(name: str, value: object) -> bool:
     return bool(value)
 
 
-def static(*, default: Any) -> Any:
+def static(*, default: PyTree) -> PyTree:
     """A dataclass field that is part of the structure (a flag or a name), not a leaf."""
     return dataclasses.field(default=default, metadata={"static": True})
 
@@ -322,7 +322,7 @@ def whole(name: str, value: object, low: int) -> int:
     return int(value)
 
 
-def several(name: str, values: object, count: int | None = None, **span: Any) -> tuple[Scalar, ...]:
+def several(name: str, values: object, count: int | None = None, **span: Scalar) -> tuple[Scalar, ...]:
     """Numbers as above, as a tuple.
 
     Raises:

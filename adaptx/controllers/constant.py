@@ -4,8 +4,6 @@
 u = d                                 the bare direction, neither scaled nor negated           Direction
 """
 
-from typing import Any
-
 from ..base import Controller
 from ..values import Scalar, value_class
 
@@ -25,7 +23,7 @@ class Constant(Controller):
 class Direction(Controller):
     """No learning rate: what a link of an optax.chain hands on. No marks."""
 
-    base: Any = None
+    base: Scalar = None
     scope = "global"
 
     @property

@@ -7,15 +7,15 @@ parameter. Where nothing is measured both are one call. `calls` makes functions 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Array, DTypeLike
+from jaxtyping import Array, DTypeLike, PyTree
 
-from ..base import Clock, Controller, Leaf, Rule, Tick
+from ..base import Clock, Controller, Leaf, Record, Rule, Tick
 from ..numerics import scaled, squarable
 from ..values import Scalar
 from . import rounding
@@ -54,7 +54,7 @@ class Place(NamedTuple):
     p: Array
     kept: Array | None  # by the rounding
     slots: Stored
-    marks: Any  # the controller's `Marks`
+    marks: Record  # the controller's `Marks`
     scale: Array | None  # factor on the displacement
     extra: dict[str, Array | None]  # the arguments the rule requires
     leaf: Scalar  # its number, for the random bits
@@ -66,7 +66,7 @@ class Observed(NamedTuple):
     g: Array
     d: Array | None  # None where the direction waits for the updated scalars
     slots: Stored
-    marks: Any
+    marks: Record
 
 
 class Moved(NamedTuple):
@@ -75,37 +75,37 @@ class Moved(NamedTuple):
     out: Array  # the new parameter, or the update
     kept: Array | None
     slots: Stored
-    marks: Any
+    marks: Record
 
 
-def arithmetic(p: Any) -> DTypeLike:
+def arithmetic(p: Scalar) -> DTypeLike:
     """The dtype of the arithmetic on a leaf and of its full-precision slots: f32, or f64 for f64 parameters."""
     kind = p.dtype if hasattr(p, "dtype") else jnp.result_type(p)
     return jax.dtypes.canonicalize_dtype(kind) if kind == DOUBLE else SINGLE
 
 
-def cast(tree: Any, dtype: DTypeLike) -> Any:
+def cast(tree: PyTree, dtype: DTypeLike) -> PyTree:
     """A value with its numbers in a dtype; counts and truth values stay."""
 
-    def one(x: Any) -> Any:
+    def one(x: Scalar) -> Scalar:
         whole = hasattr(x, "dtype") and not jnp.issubdtype(x.dtype, jnp.floating)
         return x if whole else lax.convert_element_type(x, dtype)
 
     return jax.tree.map(one, tree)
 
 
-def scalar_dtype(arrays: Sequence[Any]) -> DTypeLike:
+def scalar_dtype(arrays: Sequence[Array]) -> DTypeLike:
     """The dtype of a controller's scalars: f32, or f64 where a parameter is f64."""
     return jnp.result_type(jnp.float32, *(arithmetic(p) for p in arrays))
 
 
-def summed(controller: Controller, rows: list[Any], dtype: DTypeLike) -> Any:
+def summed(controller: Controller, rows: list[Record], dtype: DTypeLike) -> Record:
     """The sums of all leaves, or with scope="leaf" their vector, from one record a leaf."""
     stacked = jax.tree.map(lambda *column: jnp.stack([x.astype(dtype) for x in column]), *rows)
     return stacked if controller.scope == "leaf" else jax.tree.map(jnp.sum, stacked)
 
 
-def observe(plan: LeafPlan, share: Share, place: Place, g: Array, c: Any) -> tuple[Observed, Any]:
+def observe(plan: LeafPlan, share: Share, place: Place, g: Array, c: Record) -> tuple[Observed, Record]:
     """Feed and measure one array, c the controller's scalars before this step: (what its move needs, its sums)."""
     controller, k = share.controller, share.tick
     x = rounding.opened(plan.rounding, place.p, place.kept, plan.dtype)
@@ -119,7 +119,7 @@ def observe(plan: LeafPlan, share: Share, place: Place, g: Array, c: Any) -> tup
     return Observed(g, d, slots, marks), sums
 
 
-def move(plan: LeafPlan, share: Share, place: Place, seen: Observed, before: Any, after: Any) -> Moved:
+def move(plan: LeafPlan, share: Share, place: Place, seen: Observed, before: Record, after: Record) -> Moved:
     """Move one array, the controller's scalars having gone from `before` to `after`."""
     controller, k = share.controller, share.tick
     x = rounding.opened(plan.rounding, place.p, place.kept, plan.dtype)
@@ -137,14 +137,14 @@ def move(plan: LeafPlan, share: Share, place: Place, seen: Observed, before: Any
         u = u - share.weight_decay * x
     out, kept = _rounded(plan, share, place, x, u)
     left = jax.tree.map(lambda new, old: new.astype(old.dtype), left, place.marks)
-    new: Any = (kept, seen.slots, left)
+    new: PyTree = (kept, seen.slots, left)
     if share.good is not None:
         out = jnp.where(share.good, out, place.p if plan.fused else jnp.zeros_like(place.p))
         new = jax.tree.map(partial(jnp.where, share.good), new, (place.kept, place.slots, place.marks))
     return Moved(out, *new)
 
 
-def observe_and_move(plan: LeafPlan, share: Share, place: Place, g: Array, before: Any, after: Any) -> Moved:
+def observe_and_move(plan: LeafPlan, share: Share, place: Place, g: Array, before: Record, after: Record) -> Moved:
     """Both, where nothing is measured in between."""
     seen, _ = observe(plan, share, place, g, before)
     return move(plan, share, place, seen, before, after)
@@ -154,8 +154,8 @@ TRACED_ONCE = {function: jax.jit(function, static_argnums=0) for function in (ob
 
 
 def calls(
-    plans: Sequence[LeafPlan], gs: Sequence[Array | None], function: Callable[..., Any]
-) -> list[Callable[..., Any]]:
+    plans: Sequence[LeafPlan], gs: Sequence[Array | None], function: Callable[..., PyTree]
+) -> list[Callable[..., PyTree]]:
     """How to call a function of this file on every leaf: leaves of one kind are traced once, as a function of its own.
 
     A leaf that is the only one of its kind is not worth one.
@@ -175,7 +175,7 @@ def _incoming(plan: LeafPlan, share: Share, g: Array, x: Array) -> Array:
     return g + share.weight_decay * x if plan.decay == "l2" else g
 
 
-def _clock(plan: LeafPlan, share: Share, c: Any, extra: dict[str, Array | None]) -> Clock:
+def _clock(plan: LeafPlan, share: Share, c: Record, extra: dict[str, Array | None]) -> Clock:
     rate = jnp.asarray(share.controller.rate(c, share.tick), plan.dtype)
     return Clock(share.tick.t, rate, plan.debias, extra)
 
@@ -184,7 +184,7 @@ def _extra(plan: LeafPlan, place: Place) -> dict[str, Array | None]:
     return {name: None if x is None else x.astype(plan.dtype) for name, x in place.extra.items()}
 
 
-def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c: Any) -> Stored:
+def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c: Record) -> Stored:
     """The stored slots after gradient g: advanced and encoded."""
     rule, weight = _in_unit(share, c), _weight(share, c)
     declared, extra = rule.slots(), _extra(plan, place)
@@ -192,11 +192,11 @@ def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c:
         return place.slots
     given = {name: value for name, value in extra.items() if value is not None}
 
-    def step(slots: Slots, seen: Any) -> Slots:
+    def step(slots: Slots, seen: PyTree) -> Slots:
         clock = _clock(plan, share, c, {**extra, **dict(zip(given, seen[2:], strict=True))})
         return named(rule.advance(seen[0], record(rule, slots), seen[1], clock))
 
-    def foresee(bounds: Slots, top: Any) -> Slots:
+    def foresee(bounds: Slots, top: Array) -> Slots:
         f32 = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), (rule, _clock(plan, share, c, {})))
         slots = {**dict.fromkeys(declared, jnp.zeros_like(top)), **bounds}
         return named(f32[0].bound(top, record(rule, slots), f32[1]._replace(debias=plan.debias)))
@@ -209,7 +209,7 @@ def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c:
 
 
 def _direction(
-    plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, slots: Stored, scalars: tuple[Any, Any]
+    plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, slots: Stored, scalars: tuple[Record, Record]
 ) -> Array:
     """The rule's direction with decoupled decay, g as it is fed; ε in the unit of the later of the two scalars."""
     before, after = scalars
@@ -226,7 +226,7 @@ def read_slots(plan: LeafPlan, stored: Stored, x: Array) -> Slots:
     return plan.storage.decode(stored, x.shape, plan.dtype)
 
 
-def _leaf(share: Share, plan: LeafPlan, place: Place, seen: tuple[Array, Any, Array], marks: Any) -> Leaf:
+def _leaf(share: Share, plan: LeafPlan, place: Place, seen: tuple[Array, PyTree, Array], marks: Record) -> Leaf:
     """What the controller sees."""
 
     def metric(y: Array) -> Array:
@@ -245,13 +245,13 @@ def _rounded(plan: LeafPlan, share: Share, place: Place, x: Array, u: Array) -> 
     return out if plan.fused else (out.astype(plan.dtype) - p.astype(plan.dtype)).astype(p.dtype), kept
 
 
-def _in_unit(share: Share, c: Any) -> Rule:
+def _in_unit(share: Share, c: Record) -> Rule:
     """The rule in the unit its gradients are fed in."""
     unit = share.controller.unit(c, share.tick)
     return share.rule if unit is None else share.rule.rescaled(unit)
 
 
-def _weight(share: Share, c: Any) -> Array | None:
+def _weight(share: Share, c: Record) -> Array | None:
     """The weight of this step's gradient in weighed slots, None for 1; never 0."""
     weight = share.controller.weight(c, share.tick)
     return None if weight is None else jnp.where(weight == 0, LEAST_WEIGHT, weight)
@@ -264,24 +264,26 @@ def _unweighed(rule: Rule, weight: Array | None, slots: Slots) -> Slots:
     return {name: x / weight if rule.slots()[name].weighed else x for name, x in slots.items()}
 
 
-def _weighed(rule: Rule, weight: Array | None, step: Callable[[Slots, Any], Slots]) -> Callable[[Slots, Any], Slots]:
+def _weighed(
+    rule: Rule, weight: Array | None, step: Callable[[Slots, PyTree], Slots]
+) -> Callable[[Slots, PyTree], Slots]:
     """A step of the slots in which this gradient has the weight."""
     if weight is None:
         return step
 
-    def weighing(slots: Slots, seen: Any) -> Slots:
+    def weighing(slots: Slots, seen: PyTree) -> Slots:
         new = step(_unweighed(rule, weight, slots), seen)
         return {name: weight * x if rule.slots()[name].weighed else x for name, x in new.items()}
 
     return weighing
 
 
-def record(rule: Rule, slots: Slots) -> Any:
+def record(rule: Rule, slots: Slots) -> Record:
     """The slot tuple a rule reads, None at slots its flags leave out."""
-    fields: Any = rule.Slots
+    fields: PyTree = rule.Slots
     return fields(**{name: slots.get(name) for name in fields._fields})
 
 
-def named(slots: Any) -> Slots:
+def named(slots: Record) -> Slots:
     """The inverse of `record`."""
     return {name: x for name, x in slots._asdict().items() if x is not None}

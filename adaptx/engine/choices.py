@@ -3,7 +3,6 @@
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +88,7 @@ def by_leaf(what: str, given: PyTree | Patterns, leaves: Leaves, default: Scalar
     return out
 
 
-def _spread(tree: PyTree, treedef: Any, leaves: Leaves) -> list[Scalar] | None:
+def _spread(tree: PyTree, treedef: PyTree, leaves: Leaves) -> list[Scalar] | None:
     """The value at every leaf of a tree like the parameters, or whose leaves stand for branches of them; else None."""
     flat = jax.tree.leaves(tree, is_leaf=is_none)
     if treedef == leaves.treedef:
@@ -128,7 +127,7 @@ def is_matrix(path: str, leaf: Array) -> bool:
     )
 
 
-def one_bool(what: str, x: Any) -> bool:
+def one_bool(what: str, x: object) -> bool:
     """What a mask says of a leaf; TypeError for anything but one truth value."""
     if not (isinstance(x, np.bool_) or is_concrete(x)):
         raise TypeError(f"{what} must be True or False, got {x!r} ({type(x).__name__}); return one bool for the leaf.")

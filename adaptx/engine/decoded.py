@@ -1,11 +1,11 @@
 """What lies at every leaf of a state, decoded, and states made of such rows: how states travel between storages."""
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from ..base import State
 from . import rounding
@@ -76,7 +76,7 @@ def _kept(policy: str, p: Array, x: Array) -> Array | None:
 def _encoded(where: Shelf, old: Stored, slots: Slots, p: Array, dice: Array) -> Stored:
     """Slots as a shelf stores them."""
 
-    def given(held: Slots, seen: Any) -> Slots:
+    def given(held: Slots, seen: PyTree) -> Slots:
         del seen
         return {**held, **{name: blocked(x) if where.blocked else jnp.array(x) for name, x in slots.items()}}
 

@@ -2,13 +2,13 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import primitives
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from ..base import Control, State, fields_of
 from ..values import at_step, is_traced
@@ -40,7 +40,7 @@ class Call(NamedTuple):
 
     step: Array  # the number of the step, 0-based
     metrics: dict[str, Array]  # of the whole tree, as the step before left them
-    extra: Mapping[str, Any]  # arguments by name
+    extra: Mapping[str, PyTree]  # arguments by name
     fused: bool  # new parameters wanted, instead of updates
 
 
@@ -120,7 +120,7 @@ def finished(leaves: Leaves, outs: list[Array]) -> list[Array]:
     ]
 
 
-def loss_of(opts: list["Optimizer"], extra: Mapping[str, Any]) -> Array | None:
+def loss_of(opts: list["Optimizer"], extra: Mapping[str, PyTree]) -> Array | None:
     """The loss among the extra arguments, where a controller needs it.
 
     Raises:
@@ -140,7 +140,7 @@ def loss_of(opts: list["Optimizer"], extra: Mapping[str, Any]) -> Array | None:
     return extra["value"]
 
 
-def extra_of(opt: "Optimizer", name: str, extra: Mapping[str, Any], leaves: Leaves) -> list[Array | None]:
+def extra_of(opt: "Optimizer", name: str, extra: Mapping[str, PyTree], leaves: Leaves) -> list[Array | None]:
     """An argument that the rule requires, leaf by leaf; None given means none at this step.
 
     Raises:
@@ -154,7 +154,7 @@ def extra_of(opt: "Optimizer", name: str, extra: Mapping[str, Any], leaves: Leav
     return [None] * len(leaves.trained) if extra[name] is None else gradients(extra[name], leaves, name)
 
 
-def refuse_unknown_extra(requires: frozenset[str], extra: Mapping[str, Any]) -> None:
+def refuse_unknown_extra(requires: frozenset[str], extra: Mapping[str, PyTree]) -> None:
     """Raise TypeError for an argument of step that nothing here takes."""
     known = sorted(requires | COMMON)
     for name in extra:
@@ -164,7 +164,7 @@ def refuse_unknown_extra(requires: frozenset[str], extra: Mapping[str, Any]) -> 
             raise TypeError(f"step got the argument {name!r}, expected one of {', '.join(known)}; {hint}")
 
 
-def refuse_batch(opt: Any) -> None:
+def refuse_batch(opt: PyTree) -> None:
     """Raise ValueError where the optimizer is a batch of optimizers."""
     if any(np.ndim(x) for x in jax.tree.leaves(opt)):
         batched = [(path, x) for path, x in jax.tree_util.tree_leaves_with_path(opt) if np.ndim(x)]

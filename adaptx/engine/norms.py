@@ -1,12 +1,13 @@
 """Sums over all parameters: the global norm, in f32 or wider, from any mix of dtypes and sizes."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, DTypeLike
+
+from ..base import Record
 
 # Leaves below this size are reduced together, at most so many: a thousand reductions take a compiler very long, and so
 # does one expression of thousands of leaves. More at once than XLA fuses on a CPU would be written to memory.
@@ -56,7 +57,7 @@ def summed_over(axis_name: tuple[str, ...], x: Array) -> Array:
     return lax.psum(x, axis_name)
 
 
-def summed_rows(axis_name: tuple[str, ...], rows: list[Any], arrays: list[Array]) -> list[Any]:
+def summed_rows(axis_name: tuple[str, ...], rows: list[Record], arrays: list[Array]) -> list[Record]:
     """The sums of every array, those of arrays that devices hold parts of added over them."""
     if not axis_name:
         return rows

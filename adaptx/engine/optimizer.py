@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -99,7 +99,7 @@ class Optimizer(Transformation):
         return fresh_state(self, take_apart(params))
 
     def update(  # pyright: ignore[reportIncompatibleVariableOverride]
-        self, grads: PyTree, state: State, params: PyTree | None = None, **extra: Any
+        self, grads: PyTree, state: State, params: PyTree | None = None, **extra: PyTree
     ) -> tuple[PyTree, State]:
         """optax's contract: (updates in the parameter's dtype, new state); add the updates to the parameters."""
         if params is None:
@@ -108,7 +108,7 @@ class Optimizer(Transformation):
         outs, state = self._advanced(grads, state, leaves, extra, fused=False)
         return leaves.join(outs, no_update), state
 
-    def step(self, grads: PyTree, state: State, params: PyTree, **extra: Any) -> tuple[PyTree, State]:
+    def step(self, grads: PyTree, state: State, params: PyTree, **extra: PyTree) -> tuple[PyTree, State]:
         """(new parameters, new state): update and apply in one pass, rounded once to the parameter's dtype.
 
         Where you jit it yourself, donate parameters and state in the order of the results, as `train_step` does:
@@ -120,7 +120,7 @@ class Optimizer(Transformation):
         outs, state = self._advanced(grads, state, leaves, extra, fused=True)
         return leaves.join(outs, lambda leaf: leaf), state
 
-    def _advanced(self, grads: PyTree, state: State, leaves: Leaves, extra: dict[str, Any], *, fused: bool):
+    def _advanced(self, grads: PyTree, state: State, leaves: Leaves, extra: dict[str, PyTree], *, fused: bool):
         refuse_what_is_no_state(state)
         group = Group(self, state, leaves, gradients(grads, leaves))
         outs, states, _ = advance([group], self.options, Call(state.step, state.metrics, extra, fused))
@@ -141,7 +141,7 @@ class Optimizer(Transformation):
 
         return jax.lax.scan(one, self.init(jnp.zeros_like(values, shape=values.shape[1:])), values)[1]
 
-    def replace(self, **changes: Any) -> "Optimizer":
+    def replace(self, **changes: PyTree) -> "Optimizer":
         """The same optimizer with other hyperparameters or engine options, under the names of its constructor.
 
         Where only numbers change, a function that takes the optimizer as an argument is not compiled again.
@@ -220,7 +220,7 @@ def build(
     name: str,
     rule: Rule,
     learning_rate: Rate,
-    given: Mapping[str, Any],
+    given: Mapping[str, PyTree],
     bound: tuple[str, ...] = (),
     *,
     bare: bool = False,

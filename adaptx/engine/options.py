@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Mapping
-from typing import Any, TypedDict
+from typing import TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -48,8 +48,8 @@ class EngineOptions(TypedDict, total=False):
 
     weight_decay: Scalar | None
     decay_mode: str
-    decay_mask: str | Callable[[str, Any], bool] | PyTree | None
-    lr_scale: Mapping[str, Scalar] | Callable[[str, Any], Scalar] | PyTree | None
+    decay_mask: str | Callable[[str, Array], bool] | PyTree | None
+    lr_scale: Mapping[str, Scalar] | Callable[[str, Array], Scalar] | PyTree | None
     storage: str | Mapping[str, str]
     storage_exclude: int | str | tuple[int | str, ...]
     layout: str
@@ -85,7 +85,7 @@ class Options:
         clipped = ("grad_norm",) if self.max_norm is not None and "grad_norm" not in self.telemetry else ()
         return clipped + self.telemetry + ("skipped", "skipped_in_a_row") * self.skip_nonfinite
 
-    def given(self) -> dict[str, Any]:
+    def given(self) -> dict[str, PyTree]:
         """The keyword arguments that make these options."""
         return {
             "weight_decay": 0.0 if self.weight_decay is None else self.weight_decay, "decay_mode": self.decay_mode,
@@ -136,7 +136,7 @@ class Options:
         return found if self.factor is None else [self.factor * x for x in found]
 
 
-def options(who: str, given: Mapping[str, Any]) -> Options:
+def options(who: str, given: Mapping[str, PyTree]) -> Options:
     """Options from keyword arguments.
 
     Raises:
@@ -164,7 +164,7 @@ def options(who: str, given: Mapping[str, Any]) -> Options:
     )
 
 
-def flat(given: Mapping[str, Any]) -> dict[str, Any]:
+def flat(given: Mapping[str, PyTree]) -> dict[str, PyTree]:
     """The keywords of **engine as optax.inject_hyperparams hands them over: one mapping, what it overrides beside."""
     return {**given.get("engine", {}), **{name: value for name, value in given.items() if name != "engine"}}
 
@@ -201,7 +201,7 @@ def _scales(scale: PyTree) -> Patterns | PyTree:
     return jax.tree.map(lambda x: x if x is None else number("lr_scale", x, 0.0), scale, is_leaf=is_none)
 
 
-def _mask(mask: Any) -> str | Callable[[str, Array], bool] | Frozen | None:
+def _mask(mask: PyTree) -> str | Callable[[str, Array], bool] | Frozen | None:
     if mask is None or isinstance(mask, str):
         if mask is not None and mask != "matrices":
             compiled("decay_mask", mask)
@@ -218,7 +218,7 @@ def _telemetry(given: bool | str | tuple[str, ...] | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one_of("telemetry", name, TELEMETRY) for name in names))
 
 
-def _exclusions(given: Any) -> tuple[int | str, ...]:
+def _exclusions(given: PyTree) -> tuple[int | str, ...]:
     parts = tuple(given) if isinstance(given, (tuple, list)) else (given,)
     for part in parts:
         if isinstance(part, str):
@@ -228,7 +228,7 @@ def _exclusions(given: Any) -> tuple[int | str, ...]:
     return parts
 
 
-def _axes(given: Any) -> tuple[str, ...]:
+def _axes(given: PyTree) -> tuple[str, ...]:
     axes = () if given is None else tuple(given) if isinstance(given, (tuple, list)) else (given,)
     for axis in axes:
         if not isinstance(axis, str) or not axis:

@@ -10,7 +10,6 @@ state is kept joined, under names such as 'float32[small]'. Pointwise rules only
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +40,7 @@ class Packed(Leaves):
         """What a tree of the state is like, in words."""
         return f"the joined arrays of layout='packed', {shortened(self.names)}"
 
-    def gather(self, values: list[Any]) -> list[Any]:
+    def gather(self, values: list[PyTree]) -> list[PyTree]:
         """Per-leaf arrays as the arrays a rule sees.
 
         Raises:
@@ -59,19 +58,19 @@ class Packed(Leaves):
             for group in self.groups.values()
         ]
 
-    def scatter(self, arrays: list[Any]) -> list[Any]:
+    def scatter(self, arrays: list[PyTree]) -> list[PyTree]:
         """The inverse of gather."""
-        out: list[Any] = [None] * len(self.trained)
+        out: list[PyTree] = [None] * len(self.trained)
         for group, array in zip(self.groups.values(), arrays, strict=True):
             for i, part in zip(group, self._cut(group, array) if len(group) > 1 else [array], strict=True):
                 out[i] = part
         return out
 
-    def pick(self, settings: Sequence[Hashable]) -> list[Any]:
+    def pick(self, settings: Sequence[Hashable]) -> list[PyTree]:
         """A setting that is equal within every array, per array."""
         return [settings[group[0]] for group in self.groups.values()]
 
-    def factors(self, factors: Sequence[Any]) -> list[Any]:
+    def factors(self, factors: Sequence[PyTree]) -> list[PyTree]:
         """Per-leaf factors, per array: a factor for every element of a packed one."""
         return [
             factors[group[0]]
@@ -80,11 +79,11 @@ class Packed(Leaves):
             for group in self.groups.values()
         ]
 
-    def shelve(self, column: list[Any]) -> ArrayTree:
+    def shelve(self, column: list[PyTree]) -> ArrayTree:
         """The state tree of one name from its arrays; without leaves the tree itself, as optax looks for it."""
         return dict(zip(self.groups, column, strict=True)) if self.groups else super().shelve(column)
 
-    def column(self, tree: Any) -> list[Any]:
+    def column(self, tree: PyTree) -> list[PyTree]:
         """The inverse of shelve.
 
         Raises:

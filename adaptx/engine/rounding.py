@@ -8,11 +8,9 @@
 f32 and f64 parameters are added to as they are under every policy.
 """
 
-from typing import Any
-
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, DTypeLike
 
 from ..numerics import counter_bits, mix
 from .codecs import bf16_half
@@ -21,12 +19,12 @@ POLICIES = ("nearest", "stochastic", "kahan", "master")
 KEPT = {"kahan": "compensation", "master": "master"}  # policy -> name of the array it keeps per parameter
 
 
-def is_narrow(dtype: Any) -> bool:
+def is_narrow(dtype: DTypeLike) -> bool:
     """Whether parameters of this dtype round their updates visibly."""
     return jnp.finfo(dtype).bits < 32
 
 
-def is_plain(policy: str, dtype: Any) -> bool:
+def is_plain(policy: str, dtype: DTypeLike) -> bool:
     """Whether adding an update in this dtype is all there is to it: neither random bits nor a kept array."""
     return policy == "nearest" or not is_narrow(dtype)
 
@@ -39,14 +37,14 @@ def fresh_kept(policy: str, p: Array) -> Array:
     return jnp.where(p == p, zero, zero)
 
 
-def opened(policy: str, p: Array, kept: Array | None, dtype: Any) -> Array:
+def opened(policy: str, p: Array, kept: Array | None, dtype: DTypeLike) -> Array:
     """The parameter as finely as it is known, in the arithmetic dtype."""
     if kept is None:
         return p.astype(dtype)
     return kept.astype(dtype) if policy == "master" else p.astype(dtype) + kept.astype(dtype)
 
 
-def closed(policy: str, x: Array, p: Array, kept: Array | None, salt: Any) -> tuple[Array, Array | None]:
+def closed(policy: str, x: Array, p: Array, kept: Array | None, salt: Array | None) -> tuple[Array, Array | None]:
     """(the parameter in its own dtype, what is kept) for the new value x."""
     if is_plain(policy, p.dtype):
         return x.astype(p.dtype), None
@@ -60,7 +58,7 @@ def closed(policy: str, x: Array, p: Array, kept: Array | None, salt: Any) -> tu
     return rounded, (x - rounded.astype(x.dtype)).astype(p.dtype)
 
 
-def stochastic(x: Array, dtype: Any, bits: Array) -> Array:
+def stochastic(x: Array, dtype: DTypeLike, bits: Array) -> Array:
     """x (f32) rounded to one of its two neighbors in a narrow dtype, unbiased; inf and NaN stay."""
     if dtype == jnp.bfloat16:
         return lax.bitcast_convert_type(bf16_half(x, bits & jnp.uint32(0xFFFF)).astype(jnp.uint16), jnp.bfloat16)

@@ -6,7 +6,7 @@ controllers are each group's own.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +30,7 @@ class Routed(NamedTuple):
     """The state of a route."""
 
     step: Array  # int32, updates taken so far, saturating
-    groups: dict[str, Any]  # name -> state; a frozen group has none
+    groups: dict[str, PyTree]  # name -> state; a frozen group has none
     metrics: dict[str, Array]  # of the whole tree: name -> f32 scalar
 
 
@@ -44,13 +44,13 @@ class Freeze(Transformation):
         return ()
 
     def update(  # pyright: ignore[reportIncompatibleVariableOverride]
-        self, grads: PyTree, state: tuple[()], params: PyTree | None = None, **extra: Any
+        self, grads: PyTree, state: tuple[()], params: PyTree | None = None, **extra: PyTree
     ) -> tuple[PyTree, tuple[()]]:
         """Updates of zero."""
         leaves = take_apart(grads if params is None else params)
         return leaves.join([jnp.zeros_like(p) for p in leaves.arrays], no_update), state
 
-    def step(self, grads: PyTree, state: tuple[()], params: PyTree, **extra: Any) -> tuple[PyTree, tuple[()]]:
+    def step(self, grads: PyTree, state: tuple[()], params: PyTree, **extra: PyTree) -> tuple[PyTree, tuple[()]]:
         """The parameters as they are."""
         refuse_unknown_extra(self.requires, extra)
         return params, state
@@ -122,7 +122,7 @@ class Route(Transformation):
             found = by_leaf("by", self.by.tree, leaves, None)
         else:
             found = [self.by(path, p) for path, p in zip(leaves.paths, leaves.arrays, strict=True)]
-        labels: list[Any] = [self.default if name is None else name for name in found]
+        labels: list[PyTree] = [self.default if name is None else name for name in found]
         for path, name in zip(leaves.paths, labels, strict=True):
             if not isinstance(name, str) or name not in self.groups:
                 came = "has no group" if name is None else f"is sent to {name!r}"
@@ -157,10 +157,10 @@ class Route(Transformation):
         return self.assembled(states, (), jnp.zeros((), jnp.int32), zero)
 
     def assembled(
-        self, states: Mapping[tuple[str, ...], Any], around: tuple[str, ...], step: Array, metrics: dict[str, Array]
+        self, states: Mapping[tuple[str, ...], PyTree], around: tuple[str, ...], step: Array, metrics: dict[str, Array]
     ) -> Routed:
         """The state of the route from those of its optimizers."""
-        groups: dict[str, Any] = {}
+        groups: dict[str, PyTree] = {}
         for name, group in self.groups.items():
             here = (*around, name)
             if isinstance(group, Route):
@@ -170,7 +170,7 @@ class Route(Transformation):
         return Routed(step, groups, metrics)
 
     def update(  # pyright: ignore[reportIncompatibleVariableOverride]
-        self, grads: PyTree, state: Routed, params: PyTree | None = None, **extra: Any
+        self, grads: PyTree, state: Routed, params: PyTree | None = None, **extra: PyTree
     ) -> tuple[PyTree, Routed]:
         """optax's contract: (updates in the parameter's dtype, new state); add the updates to the parameters."""
         if params is None:
@@ -182,14 +182,14 @@ class Route(Transformation):
         outs, state = self._advanced(grads, state, leaves, extra, fused=False)
         return leaves.join(outs, no_update), state
 
-    def step(self, grads: PyTree, state: Routed, params: PyTree, **extra: Any) -> tuple[PyTree, Routed]:
+    def step(self, grads: PyTree, state: Routed, params: PyTree, **extra: PyTree) -> tuple[PyTree, Routed]:
         """(new parameters, new state): update and apply in one pass, rounded once to the parameter's dtype."""
         refuse_unknown_extra(self.requires, extra)
         leaves = take_apart(params)
         outs, state = self._advanced(grads, state, leaves, extra, fused=True)
         return leaves.join(outs, lambda leaf: leaf), state
 
-    def _advanced(self, grads: PyTree, state: Routed, leaves: Leaves, extra: dict[str, Any], *, fused: bool):
+    def _advanced(self, grads: PyTree, state: Routed, leaves: Leaves, extra: dict[str, PyTree], *, fused: bool):
         refuse_other_state(state)
         found = dict(zip(leaves.trained, gradients(grads, leaves), strict=True))
         members = self.members(leaves)
@@ -205,7 +205,7 @@ class Route(Transformation):
         every = [moved.get(i, still[i]) for i in leaves.trained]
         return every, self.assembled(after, (), common.step, common.metrics)
 
-    def state_of(self, state: Any, names: tuple[str, ...]) -> Any:
+    def state_of(self, state: PyTree, names: tuple[str, ...]) -> PyTree:
         """The state of an optimizer inside.
 
         Raises:
@@ -244,7 +244,7 @@ class Route(Transformation):
         """Bytes of the state that no leaf has."""
         return 4 + 4 * len(self.metric_names) + sum(group.scalar_bytes(some) for _, group, some in self.split(leaves))
 
-    def replace(self, **changes: Any) -> "Route":
+    def replace(self, **changes: PyTree) -> "Route":
         """The same route with other groups, under their names, another by or default, or other options of the tree."""
         groups = {name: changes.pop(name, group) for name, group in self.groups.items()}
         by = dict(self.by) if isinstance(self.by, tuple) else self.by.tree if isinstance(self.by, Frozen) else self.by
@@ -259,9 +259,9 @@ class Route(Transformation):
 
 def route(
     groups: Mapping[str, Transformation],
-    by: Mapping[str, str] | Callable[[str, Any], str] | PyTree,
+    by: Mapping[str, str] | Callable[[str, Array], str] | PyTree,
     default: str | None = None,
-    **whole: Any,
+    **whole: PyTree,
 ) -> Route:
     """Several optimizers in one: which of them each leaf has.
 
@@ -305,7 +305,7 @@ def refuse_other_state(state: object) -> None:
         )
 
 
-def _check_group(name: str, group: Any) -> None:
+def _check_group(name: str, group: object) -> None:
     where = f"route: group {name!r}"
     if isinstance(group, type) or callable(group):
         raise TypeError(f"{where} is {getattr(group, '__name__', group)!r}, which was not called; call it.")
@@ -326,7 +326,7 @@ def _check_group(name: str, group: Any) -> None:
                 )
 
 
-def _by(by: Any, groups: tuple[str, ...]) -> Any:
+def _by(by: PyTree, groups: tuple[str, ...]) -> PyTree:
     if is_function("by", by):
         return by
     if by is None or isinstance(by, (str, type)):

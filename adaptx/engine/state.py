@@ -1,15 +1,15 @@
 """States: made fresh, taken apart for a step and put together after it, refused where they are another optimizer's."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from chex import ArrayTree
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
-from ..base import Control, Controller, State, fields_of
+from ..base import Control, Controller, Record, State, fields_of
 from ..numerics import tied
 from ..values import at_step
 from . import rounding
@@ -63,7 +63,7 @@ def treatment(opt: "Optimizer", leaves: Leaves) -> Treatment:
     return Treatment(layout, tuple(layout.pick(shelves)), tuple(layout.pick(decayed)), some.entries, some.sparse, kept)
 
 
-def _abstract(p: Any) -> jax.ShapeDtypeStruct:
+def _abstract(p: Array) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(np.shape(p), arithmetic(p))
 
 
@@ -127,8 +127,8 @@ class Rows(NamedTuple):
 
     slots: list[dict[str, Array | None]]
     kept: list[Array | None]
-    marks: list[Any]  # the controller's `Marks`
-    scalars: Any  # the controller's `Scalars`
+    marks: list[Record]  # the controller's `Marks`
+    scalars: Record  # the controller's `Scalars`
 
 
 def rows_of(opt: "Optimizer", state: State, how: Treatment, ps: list[Array]) -> Rows:
@@ -145,7 +145,7 @@ def rows_of(opt: "Optimizer", state: State, how: Treatment, ps: list[Array]) -> 
     columns = {name: column(f"slot '{name}'", state.slots[name], layout) for name in how.entries}
     slots = [{name: columns[name][i] for name in how.entries} for i in range(len(ps))]
     _refuse_other_types(opt, how, slots, ps)
-    kept: list[Any] = [None] * len(ps)
+    kept: list[PyTree] = [None] * len(ps)
     if how.kept:
         kept = column(f"'{how.kept}'", state.kept[how.kept], layout)
     marks = [column(f"mark '{name}'", state.control.marks[name], layout) for name in fields_of(controller.Marks)]
@@ -211,7 +211,7 @@ def _words(kind: tuple | None) -> str:
     return "nothing" if kind is None else f"{kind[1]} of shape {kind[0]}"
 
 
-def column(what: str, tree: ArrayTree, layout: Leaves) -> list[Any]:
+def column(what: str, tree: ArrayTree, layout: Leaves) -> list[PyTree]:
     """What a tree of the state has at every array; ValueError where it is not like the parameters."""
     try:
         return layout.column(tree)

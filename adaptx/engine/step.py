@@ -12,7 +12,7 @@ one function of arrays whatever the caller does (inside an outer jit it is inlin
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, DTypeLike
 
-from ..base import Clock, Controller, Nothing, Rule, Tick, fields_of
+from ..base import Clock, Controller, Nothing, Record, Rule, Tick, fields_of
 from ..numerics import formed
 from ..values import Scalar
 from .array import (
@@ -62,7 +62,7 @@ class Part(NamedTuple):
     shown: dict[str, Scalar]  # hyperparameters that are schedules, at this step
     gs: list[Array | None]
     places: list[Place]
-    scalars: Any  # the controller's `Scalars`
+    scalars: Record  # the controller's `Scalars`
     born: Array  # int32, the step at which the slots were fresh
 
 
@@ -87,7 +87,7 @@ class Done(NamedTuple):
     """A part after the step."""
 
     moved: list[Moved]
-    scalars: Any
+    scalars: Record
     metrics: dict[str, Array]
 
 
@@ -117,8 +117,8 @@ def walk(plan: tuple[LeafPlan, ...], guard: Guard, part: Part, common: Common, n
     shares = {kind: share(part, k, kind, now) for kind in dict.fromkeys(leaf.dtype for leaf in plan)}
     rows = list(zip(plan, part.gs, part.places, strict=True))
     before = scalars_by_leaf(part, part.scalars, plan)
-    seen: list[Any] = [None] * len(rows)
-    sums: list[Any] = []
+    seen: list[Record] = [None] * len(rows)
+    sums: list[Record] = []
     one, two, both = (calls(plan, part.gs, function) for function in (observe, move, observe_and_move))
     if controller.measured:
         sums = [controller.Sums(*[jnp.zeros((), dtype) for _ in fields_of(controller.Sums)]) for _ in rows]
@@ -171,7 +171,7 @@ def tick(part: Part, common: Common, now: Now, dtype: DTypeLike) -> Tick:
     return Tick(common.step, t, value, jnp.asarray(correction, dtype), None, rule.degree)
 
 
-def scalars_by_leaf(part: Part, c: Any, plan: tuple[LeafPlan, ...]) -> list[Any]:
+def scalars_by_leaf(part: Part, c: Record, plan: tuple[LeafPlan, ...]) -> list[Record]:
     """The scalars as every leaf sees them: all, or its entry of each with scope="leaf", in its dtype."""
     kinds = {leaf.dtype: cast(c, leaf.dtype) for leaf in plan}
     if part.controller.scope != "leaf":
@@ -179,12 +179,12 @@ def scalars_by_leaf(part: Part, c: Any, plan: tuple[LeafPlan, ...]) -> list[Any]
     return [jax.tree.map(lambda x, i=i: x[i], kinds[leaf.dtype]) for i, leaf in enumerate(plan)]
 
 
-def over_devices(rows: list[Any], part: Part, guard: Guard) -> list[Any]:
+def over_devices(rows: list[Record], part: Part, guard: Guard) -> list[Record]:
     """The sums of every leaf, those of leaves that devices hold parts of added over them."""
     return summed_rows(guard.axis_name, rows, [place.p for place in part.places]) if rows else rows
 
 
-def update(part: Part, rows: list[Any], k: Tick, now: Now, dtype: DTypeLike) -> tuple[Any, Tick]:
+def update(part: Part, rows: list[Record], k: Tick, now: Now, dtype: DTypeLike) -> tuple[Record, Tick]:
     """(the controller's scalars after this step, the tick with `finite` set) from every leaf's sums.
 
     Inside a conditional that is always taken, which the compiler does not know: it would repeat all sums in the loop of
@@ -196,7 +196,7 @@ def update(part: Part, rows: list[Any], k: Tick, now: Now, dtype: DTypeLike) -> 
         return c, k
     controller = formed(controller, controller.debiased(), k.t, dtype)
 
-    def updated() -> tuple[Any, Array]:
+    def updated() -> tuple[Record, Array]:
         sums = summed(controller, rows, dtype) if controller.measured else Nothing()
         seen = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves((sums, k.value))]
         finite = jnp.all(jnp.stack(seen)) if seen else jnp.ones((), bool)
@@ -208,7 +208,7 @@ def update(part: Part, rows: list[Any], k: Tick, now: Now, dtype: DTypeLike) -> 
     return scalars, replace(k, finite=finite)
 
 
-def report(part: Part, c: Any, controller: Controller, k: Tick) -> dict[str, Scalar]:
+def report(part: Part, c: Record, controller: Controller, k: Tick) -> dict[str, Scalar]:
     """What the controller shows of this step, its numbers and scalars c being of one dtype."""
     rate = controller.rate(c, k) if part.factor is None else controller.rate(c, k) * part.factor
     shown, names = {"learning_rate": rate, **controller.report(c, k)}, controller.metric_names

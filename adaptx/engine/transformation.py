@@ -1,7 +1,6 @@
 """An optax transformation that is a value: equal by content, hashable, printable, and a pytree of its numbers."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import optax
 from jaxtyping import PyTree
@@ -33,7 +32,7 @@ class Transformation(optax.GradientTransformationExtraArgs):
         """The mesh axes along which parameters are split inside shard_map."""
         return ()
 
-    def step(self, grads: PyTree, state: Any, params: PyTree, **extra: Any) -> tuple[PyTree, Any]:
+    def step(self, grads: PyTree, state: PyTree, params: PyTree, **extra: PyTree) -> tuple[PyTree, PyTree]:
         """(new parameters, new state)."""
         updates, state = self.update(grads, state, params, **extra)
         return optax.apply_updates(params, updates), state
@@ -42,7 +41,7 @@ class Transformation(optax.GradientTransformationExtraArgs):
         """The same with every displacement multiplied by a factor."""
         raise TypeError(f"{type(self).__name__} cannot scale its displacements by {factor}; wrap an adaptx optimizer.")
 
-    def reset(self, state: Any, params: PyTree) -> Any:
+    def reset(self, state: PyTree, params: PyTree) -> PyTree:
         """The state with everything learned from gradients as `init` makes it, and all else as it is."""
         del state
         return self.init(params)
@@ -64,13 +63,13 @@ class Transformation(optax.GradientTransformationExtraArgs):
         """A table of the trained leaves: path, shape, group, decay, factor on the rate, storage, bytes of the state."""
         return table(self.costs(take_apart(params)))
 
-    def __iter__(self) -> Iterator[Callable[..., Any]]:
+    def __iter__(self) -> Iterator[Callable[..., PyTree]]:
         return iter((self.init, self.update))
 
     def __len__(self) -> int:
         return 2
 
-    def __getitem__(self, index: Any) -> Any:
+    def __getitem__(self, index: PyTree) -> PyTree:
         return (self.init, self.update)[index]
 
     def __eq__(self, other: object) -> bool:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,7 @@ def is_none(x: object) -> bool:
     return x is None
 
 
-def dtype_of(x: Any) -> np.dtype | None:
+def dtype_of(x: PyTree) -> np.dtype | None:
     """The dtype jax would give x, or None where x is not an array of numbers."""
     if isinstance(x, (float, complex)) and not hasattr(x, "dtype"):
         return jnp.result_type(x)
@@ -42,8 +41,8 @@ def is_trained(x: object) -> bool:
 class Leaves:
     """A parameter tree taken apart; the arrays a rule sees are its trained leaves, one by one."""
 
-    all: list[Any]
-    treedef: Any
+    all: list[PyTree]
+    treedef: PyTree
     trained: tuple[int, ...]  # positions of the trained leaves in `all`
     tree: PyTree
 
@@ -68,14 +67,14 @@ class Leaves:
         kept = tuple(i for i, keep in zip(self.trained, chosen, strict=True) if keep)
         return replace(self, trained=kept)
 
-    def join(self, arrays: Sequence[Any], others: Callable[[Any], Any]) -> PyTree:
+    def join(self, arrays: Sequence[PyTree], others: Callable[[PyTree], PyTree]) -> PyTree:
         """A tree with `arrays` at the trained leaves and others(leaf) elsewhere."""
         out = [others(leaf) for leaf in self.all]
         for i, array in zip(self.trained, arrays, strict=True):
             out[i] = array
         return self.treedef.unflatten(out)
 
-    def column(self, tree: PyTree) -> list[Any]:
+    def column(self, tree: PyTree) -> list[PyTree]:
         """What a tree of the state has at the trained leaves.
 
         Raises:
@@ -91,23 +90,23 @@ class Leaves:
         """What a tree of the state is like, in words."""
         return f"that of the parameters, {shortened(paths(self.tree))}"
 
-    def gather(self, values: list[Any]) -> list[Any]:
+    def gather(self, values: list[PyTree]) -> list[PyTree]:
         """Per-leaf arrays as the arrays a rule sees."""
         return values
 
-    def scatter(self, arrays: list[Any]) -> list[Any]:
+    def scatter(self, arrays: list[PyTree]) -> list[PyTree]:
         """The inverse of gather."""
         return arrays
 
-    def pick(self, settings: Sequence[Hashable]) -> list[Any]:
+    def pick(self, settings: Sequence[Hashable]) -> list[PyTree]:
         """A setting that is equal within every array, per array."""
         return list(settings)
 
-    def factors(self, factors: Sequence[Any]) -> list[Any]:
+    def factors(self, factors: Sequence[PyTree]) -> list[PyTree]:
         """Per-leaf factors, per array, shaped to multiply it."""
         return list(factors)
 
-    def shelve(self, column: list[Any]) -> ArrayTree:
+    def shelve(self, column: list[PyTree]) -> ArrayTree:
         """The state tree of one name from its arrays."""
         return self.join(column, nothing)
 
@@ -158,7 +157,7 @@ def take_apart(params: PyTree, *, any_trained: bool = True) -> Leaves:
     return Leaves(leaves, treedef, trained, params)
 
 
-def gradients(grads: PyTree, leaves: Leaves, what: str = "gradient") -> list[Any]:
+def gradients(grads: PyTree, leaves: Leaves, what: str = "gradient") -> list[PyTree]:
     """The gradients of the trained leaves in order, None where there is none (also for whole subtrees).
 
     Raises:
@@ -190,7 +189,7 @@ def gradients(grads: PyTree, leaves: Leaves, what: str = "gradient") -> list[Any
     return found
 
 
-def _spread(flat: list[Any], treedef: Any, leaves: Leaves, grads: PyTree, what: str) -> list[Any]:
+def _spread(flat: list[PyTree], treedef: PyTree, leaves: Leaves, grads: PyTree, what: str) -> list[PyTree]:
     """Gradients whose tree differs from the parameters' only in None standing for whole subtrees."""
     try:
         below = treedef.flatten_up_to(leaves.tree)
@@ -210,17 +209,17 @@ def _spread(flat: list[Any], treedef: Any, leaves: Leaves, grads: PyTree, what: 
     )
 
 
-def as_arrays(leaves: list[Any]) -> list[Any]:
+def as_arrays(leaves: list[PyTree]) -> list[PyTree]:
     """Leaves as jax arrays of their canonical dtype, without weak types; None stays."""
     return [x if x is None else strong(x if isinstance(x, (jax.Array, np.ndarray)) else jnp.asarray(x)) for x in leaves]
 
 
-def strong(x: Any) -> Any:
+def strong(x: PyTree) -> PyTree:
     """x without a weak type, which parameters that come back do not have: the second step would be compiled anew."""
     return jnp.asarray(x, x.dtype) if getattr(x, "weak_type", False) else x
 
 
-def concrete(x: Any) -> Any:
+def concrete(x: PyTree) -> PyTree:
     """A leaf as an array; a ShapeDtypeStruct as zeros of its shape, sharded as it says."""
     if isinstance(x, jax.ShapeDtypeStruct):
         return jnp.zeros_like(x)

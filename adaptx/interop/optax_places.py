@@ -15,9 +15,9 @@ muon                      MuonState                                m = mu
 """
 
 import math
-from typing import Any
 
 import numpy as np
+from jaxtyping import PyTree
 
 from .. import rules
 from ..base import Rule
@@ -92,7 +92,7 @@ def factors(who: str, opt: Optimizer, kinds: list[str]) -> dict[str, Scalar]:
     return {}
 
 
-def _one_number(who: str, name: str, x: Any, zero: float) -> Scalar:
+def _one_number(who: str, name: str, x: PyTree, zero: float) -> Scalar:
     """A hyperparameter that slots are measured in; ValueError where it changes, is none or leaves nothing of them."""
     if x is None or is_scheduled(x) or np.shape(x) or (not is_traced(x) and float(x) == zero):
         raise ValueError(
@@ -117,7 +117,7 @@ def refuse_other_equations(who: str, rule: Rule) -> None:
         raise ValueError(f"{who}: {what}, got {rule!r}; start anew with opt.init(params).")
 
 
-def refuse_early_muon(who: str, rule: Rule, t: Any) -> None:
+def refuse_early_muon(who: str, rule: Rule, t: Scalar) -> None:
     """Raise ValueError while optax's corrections of bias in Muon's look-ahead, which adaptx lacks, still matter."""
     if not isinstance(rule, rules.Muon) or not rule.nesterov:
         return

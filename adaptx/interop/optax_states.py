@@ -1,7 +1,7 @@
 """optax states: found inside chains and wrappers, read, and filled in."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,13 +25,13 @@ CLOCKS = ("ScaleByScheduleState", "InjectHyperparamsState", "InjectStatefulHyper
 class Match(NamedTuple):
     """What belongs to an optimizer in an optax state."""
 
-    own: dict[str, Any]  # kind of state -> the state
-    clocks: list[Any]  # what its schedules count
+    own: dict[str, PyTree]  # kind of state -> the state
+    clocks: list[PyTree]  # what its schedules count
     factors: dict[str, Scalar]  # slot -> what optax's number is multiplied by; 1 where it is not here
     places: list[dict[str, Place]]  # slot -> where it lies, for every trained leaf
 
     @property
-    def seen(self) -> Any:
+    def seen(self) -> PyTree:
         """The updates that its slots have seen; None where they do not count."""
         return next((x.count for x in self.own.values() if "count" in x._fields), None)
 
@@ -103,7 +103,7 @@ def to_optax(opt: Optimizer, state: State, params: PyTree, optax_state: PyTree) 
     refuse_early_muon("to_optax", opt.rule, numbers.t)
     kinds = {id(part): kind for kind, part in found.own.items()}
 
-    def fill(node: Any) -> Any:
+    def fill(node: PyTree) -> PyTree:
         if id(node) not in kinds and _is_clock(node):
             return node._replace(count=jnp.asarray(numbers.step, node.count.dtype))
         return _filled(node, kinds[id(node)], found, numbers, leaves) if id(node) in kinds else node
@@ -111,9 +111,9 @@ def to_optax(opt: Optimizer, state: State, params: PyTree, optax_state: PyTree) 
     return _mapped(optax_state, fill)
 
 
-def _filled(node: Any, kind: str, found: Match, numbers: Numbers, leaves: Leaves) -> Any:
+def _filled(node: PyTree, kind: str, found: Match, numbers: Numbers, leaves: Leaves) -> PyTree:
     """One state of an optax chain with the numbers in the place of its own."""
-    fields: dict[str, Any] = {}
+    fields: dict[str, PyTree] = {}
     if "count" in node._fields:
         fields["count"] = jnp.array(numbers.t, node.count.dtype)
     for i, where in enumerate(found.places):
@@ -129,7 +129,7 @@ def _filled(node: Any, kind: str, found: Match, numbers: Numbers, leaves: Leaves
     return node._replace(**{**fields, **trees})
 
 
-def _spread(who: str, node: Any, field: str, leaves: Leaves) -> list[Any]:
+def _spread(who: str, node: PyTree, field: str, leaves: Leaves) -> list[PyTree]:
     """What a field of an optax state has at every leaf of the parameters, trained or not."""
     tree = getattr(node, field)
     try:
@@ -141,13 +141,13 @@ def _spread(who: str, node: Any, field: str, leaves: Leaves) -> list[Any]:
         ) from error
 
 
-def _matched(who: str, opt: Any, optax_state: PyTree, leaves: Leaves) -> Match:
+def _matched(who: str, opt: PyTree, optax_state: PyTree, leaves: Leaves) -> Match:
     """Where an optax state has what the optimizer's rule keeps."""
     rule = fitting(who, opt, "optax", KNOWN)
     refuse_other_equations(who, rule)
     where = [places(who, rule, path, np.shape(p)) for path, p in zip(leaves.paths, leaves.arrays, strict=True)]
     wanted = tuple(dict.fromkeys(kind for each in where for kind, _ in each.values()))
-    nodes: list[Any] = []
+    nodes: list[PyTree] = []
     _mapped(optax_state, lambda node: nodes.append(node) or node)
     kinds = [type(node).__name__ for node in nodes]
     for kind in wanted:
@@ -169,18 +169,18 @@ def _matched(who: str, opt: Any, optax_state: PyTree, leaves: Leaves) -> Match:
     return Match(own, clocks, factors(who, opt, kinds) if wanted else {}, where)
 
 
-def _is_clock(node: Any) -> bool:
+def _is_clock(node: PyTree) -> bool:
     """Whether a state counts updates and keeps nothing of the gradients, as a schedule's and an empty group's do."""
     return type(node).__name__ in CLOCKS or ("count" in node._fields and not _remembers(node))
 
 
-def _remembers(node: Any) -> bool:
+def _remembers(node: PyTree) -> bool:
     """Whether a state holds numbers that are no counts."""
     arrays = (x for x in jax.tree.leaves(node) if hasattr(x, "dtype"))
     return any(jnp.issubdtype(x.dtype, jnp.floating) for x in arrays)
 
 
-def _mapped(state: PyTree, change: Callable[[Any], Any]) -> PyTree:
+def _mapped(state: PyTree, change: Callable[[PyTree], PyTree]) -> PyTree:
     """An optax state with every single transformation's state replaced, in the order of the chain."""
     if hasattr(state, "_fields"):
         inner = INSIDE.get(type(state).__name__)

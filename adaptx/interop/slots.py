@@ -7,12 +7,12 @@ What any library's state is carried over through, so that storage and layout are
 """
 
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from ..base import Rule, State
 from ..controllers.constant import Constant, Direction
@@ -22,7 +22,7 @@ from ..engine.optimizer import Optimizer
 from ..engine.shelves import own_shape
 from ..engine.state import fresh_state, refuse_what_is_no_state
 from ..engine.tree import Leaves, concrete
-from ..values import is_concrete, schedule_names
+from ..values import Scalar, is_concrete, schedule_names
 
 Column = list[Array | None]  # what a slot is at every trained leaf, in the order of the tree; None where it has none
 
@@ -30,8 +30,8 @@ Column = list[Array | None]  # what a slot is at every trained leaf, in the orde
 class Numbers(NamedTuple):
     """An optimizer's memory, as its rule defines it."""
 
-    step: Any  # int32, updates taken: what schedules see next
-    t: Any  # int32, updates the slots have seen: what corrections of bias count
+    step: Scalar  # int32, updates taken: what schedules see next
+    t: Scalar  # int32, updates the slots have seen: what corrections of bias count
     slots: dict[str, Column]
 
 
@@ -68,14 +68,14 @@ def put_in(opt: Optimizer, leaves: Leaves, numbers: Numbers) -> State:
     return with_slots(opt, leaves, fresh, rows)
 
 
-def shapes(rule: Rule, p: Any) -> dict[str, tuple[int, ...]]:
+def shapes(rule: Rule, p: PyTree) -> dict[str, tuple[int, ...]]:
     """The shape of every slot that a leaf has."""
     like = jax.ShapeDtypeStruct(np.shape(p), arithmetic(concrete(p)))
     found = {name: own_shape(rule, name, like) if slot.own else like.shape for name, slot in rule.slots().items()}
     return {name: shape for name, shape in found.items() if shape is not None}
 
 
-def fitting(who: str, opt: Any, library: str, known: Collection[type[Rule]]) -> Rule:
+def fitting(who: str, opt: object, library: str, known: Collection[type[Rule]]) -> Rule:
     """The rule of an optimizer whose state a library has too.
 
     Raises:
@@ -101,7 +101,7 @@ def fitting(who: str, opt: Any, library: str, known: Collection[type[Rule]]) -> 
     return opt.rule
 
 
-def counts(who: str, opt: Optimizer, own: Any, clocks: list[Any], step: int | None) -> tuple[Any, Any]:
+def counts(who: str, opt: Optimizer, own: Scalar, clocks: list[Scalar], step: int | None) -> tuple[Array, Array]:
     """(updates taken, updates the slots have seen) from what a foreign state counts.
 
     Args:
@@ -137,7 +137,7 @@ def counts(who: str, opt: Optimizer, own: Any, clocks: list[Any], step: int | No
     return jnp.asarray(taken, jnp.int32), jnp.asarray(t, jnp.int32)
 
 
-def refuse_other_shape(who: str, what: str, path: str, came: Any, expected: tuple[int, ...]) -> None:
+def refuse_other_shape(who: str, what: str, path: str, came: object, expected: tuple[int, ...]) -> None:
     """Raise ValueError where a slot of a leaf does not have the shape it must have."""
     shape = getattr(came, "shape", None)
     if shape != expected:

@@ -11,8 +11,8 @@ adafactor                 Adafactor         step, row_var (…, rows, 1), col_va
 muon                      Muon              momentum_buffer                                     m
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import PyTree
@@ -45,7 +45,7 @@ KNOWN: dict[type[Rule], Peer] = {
 
 def from_torch(
     opt: Optimizer,
-    state_dict: dict[str, Any],
+    state_dict: dict[str, PyTree],
     params: PyTree,
     names: Sequence[str] | None = None,
     step: int | None = None,
@@ -110,8 +110,8 @@ def from_torch(
 
 
 def to_torch(
-    opt: Optimizer, state: State, params: PyTree, torch_optimizer: Any, names: Sequence[str] | None = None
-) -> dict[str, Any]:
+    opt: Optimizer, state: State, params: PyTree, torch_optimizer: PyTree, names: Sequence[str] | None = None
+) -> dict[str, PyTree]:
     """A dict for torch_optimizer.load_state_dict with the numbers of an adaptx state: the inverse of `from_torch`.
 
     Slots are decoded, and take the dtype and device of torch's parameters. torch's own hyperparameters stay. Master
@@ -141,7 +141,7 @@ def to_torch(
     numbers = taken_out(opt, state, leaves)
     tensors = [x for group in torch_optimizer.param_groups for x in group["params"]]
     keys = [x for group in groups for x in group["params"]]
-    made: dict[Any, dict[str, Any]] = {}
+    made: dict[Hashable, dict[str, PyTree]] = {}
     for i, (key, like) in enumerate(_order("to_torch", list(zip(keys, tensors, strict=True)), leaves, names)):
         p = leaves.arrays[i]
         refuse_other_shape("to_torch", "torch's value", leaves.paths[i], like.detach(), np.shape(p))
@@ -154,7 +154,7 @@ def to_torch(
     return {"state": {key: made[key] for key in keys if made[key]}, "param_groups": groups}
 
 
-def _peer(who: str, opt: Any) -> Peer:
+def _peer(who: str, opt: object) -> Peer:
     """What torch calls the optimizer's rule."""
     rule, what = fitting(who, opt, "torch", KNOWN), None
     if isinstance(rule, rules.Adam) and (rule.nesterov or not rule.debias):
@@ -169,7 +169,7 @@ def _peer(who: str, opt: Any) -> Peer:
     return KNOWN[type(rule)]
 
 
-def _refuse_other_flags(who: str, rule: Rule, groups: Sequence[dict[str, Any]]) -> None:
+def _refuse_other_flags(who: str, rule: Rule, groups: Sequence[dict[str, PyTree]]) -> None:
     """Raise ValueError where a flag of torch's optimizer is not the rule's."""
     flags = {"maximize": False}
     flags |= {name: getattr(rule, name) for name in ("nesterov", "centered", "amsgrad") if hasattr(rule, name)}
@@ -182,7 +182,7 @@ def _refuse_other_flags(who: str, rule: Rule, groups: Sequence[dict[str, Any]]) 
                 raise ValueError(f"{who}: {name} is {came} in torch's optimizer, expected {wanted}; make both alike.")
 
 
-def _order(who: str, given: list[Any], leaves: Leaves, names: Sequence[str] | None) -> list[Any]:
+def _order(who: str, given: list[PyTree], leaves: Leaves, names: Sequence[str] | None) -> list[PyTree]:
     """torch's parameters in the order of the trained leaves."""
     paths = leaves.paths
     if len(given) != len(paths):
@@ -202,7 +202,9 @@ def _order(who: str, given: list[Any], leaves: Leaves, names: Sequence[str] | No
     return [where[path] for path in paths]
 
 
-def _refuse_other_entries(rule: Rule, peer: Peer, path: str, entry: dict[str, Any], slots: dict[str, Any]) -> None:
+def _refuse_other_entries(
+    rule: Rule, peer: Peer, path: str, entry: dict[str, PyTree], slots: dict[str, PyTree]
+) -> None:
     """Raise ValueError where torch keeps something else for a parameter than the rule does."""
     wanted = {peer.keys[name] for name in slots} | ({"step"} if peer.counts else set())
     came = {name for name, x in entry.items() if x is not None}
@@ -214,13 +216,13 @@ def _refuse_other_entries(rule: Rule, peer: Peer, path: str, entry: dict[str, An
         )
 
 
-def _torch_shape(name: str, shape: tuple[int, ...], p: Any) -> tuple[int, ...]:
+def _torch_shape(name: str, shape: tuple[int, ...], p: PyTree) -> tuple[int, ...]:
     """The shape in which torch keeps a slot."""
     if name == "r":
         return (*shape, 1)
     return (*shape[:-1], 1, shape[-1]) if name == "q" else shape
 
 
-def _as_numpy(x: Any) -> np.ndarray:
+def _as_numpy(x: PyTree) -> np.ndarray:
     """A tensor of any dtype and device as float64, which loses nothing; what is no tensor as it is."""
     return x.detach().cpu().double().numpy() if hasattr(x, "detach") else np.asarray(x)

@@ -17,7 +17,7 @@ Departs from the paper in: the mean in place of the sum for rows and columns, wh
 leaves at 0.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 
@@ -70,9 +70,9 @@ class Adafactor(Rule):
     def advance(self, g, s, p, k):
         square = capped(g * g) + self.eps1
         weight = k.t ** (-self.decay_rate)  # 1 − β̂
-        r: Any = None
-        q: Any = None
-        v: Any = None
+        r: Scalar = None
+        q: Scalar = None
+        v: Scalar = None
         if self._factored(g):
             r, q = (old + weight * (jnp.mean(square, axis) - old) for old, axis in ((s.r, -1), (s.q, -2)))
         else:

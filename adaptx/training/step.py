@@ -7,7 +7,6 @@ in numbers (learning rate, decay rates) share one compilation.
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +19,9 @@ from ..engine.telemetry import found, metrics
 from ..engine.transformation import Transformation
 from ..engine.tree import Frozen, is_none, is_trained, strong
 
-Loss = Callable[..., Any]  # (params, *batch) -> a scalar, or (scalar, aux)
+Loss = Callable[..., PyTree]  # (params, *batch) -> a scalar, or (scalar, aux)
 Extra = Mapping[str, Callable[..., PyTree]]  # name -> function of (params, *batch)
-Step = Callable[..., tuple[PyTree, PyTree, dict[str, Any]]]
+Step = Callable[..., tuple[PyTree, PyTree, dict[str, PyTree]]]
 
 
 def train_step(
@@ -57,14 +56,16 @@ def train_epoch(
     return _bound(_epoch, loss_fn, opt, has_aux, extra)
 
 
-def _bound(run: Callable[..., Any], loss_fn: Loss, opt: Any, has_aux: bool, extra: Extra | None) -> Step:
+def _bound(run: Callable[..., PyTree], loss_fn: Loss, opt: PyTree, has_aux: bool, extra: Extra | None) -> Step:
     _check_functions(loss_fn, opt, has_aux, {} if extra is None else extra)
     value = isinstance(opt, Transformation)
     structure = (loss_fn, has_aux, None if value else opt, tuple((extra or {}).items()))
     # numbers become device arrays here, once, instead of at every call
     dynamic = jax.tree.map(jnp.asarray, opt) if value else None
 
-    def call(params: PyTree, state: PyTree, *batch: Any, **keywords: Any) -> tuple[PyTree, PyTree, dict[str, Any]]:
+    def call(
+        params: PyTree, state: PyTree, *batch: PyTree, **keywords: PyTree
+    ) -> tuple[PyTree, PyTree, dict[str, PyTree]]:
         if keywords:
             raise TypeError(
                 f"a training step takes (params, state, *batch), got the keyword {next(iter(keywords))!r}; pass the "
@@ -120,20 +121,20 @@ def _one(structure, rest, dynamic_opt, carry, batch):
     return split(params)[0], state, {**out, "aux": aux} if has_aux else out
 
 
-def split(params: PyTree) -> tuple[list[Any], Frozen]:
+def split(params: PyTree) -> tuple[list[PyTree], Frozen]:
     """(the leaves with None for those that are not arrays, everything else as a hashable value)."""
     leaves, treedef = jax.tree.flatten(params, is_leaf=is_none)
     arrays = [strong(x) if is_array(x) else None for x in leaves]
     return arrays, Frozen((treedef, [None if is_array(x) else x for x in leaves]))
 
 
-def join(arrays: list[Any], rest: Frozen) -> PyTree:
+def join(arrays: list[PyTree], rest: Frozen) -> PyTree:
     """The inverse of split."""
     treedef, others = rest.tree
     return treedef.unflatten([o if a is None else a for a, o in zip(arrays, others, strict=True)])
 
 
-def is_array(x: Any) -> bool:
+def is_array(x: object) -> bool:
     """Whether x is data; anything else (Python ints too: they may be shapes) is structure."""
     return isinstance(x, float) or (hasattr(x, "dtype") and hasattr(x, "shape"))
 
@@ -143,18 +144,18 @@ def _without(rest: Frozen) -> Frozen:
     return Frozen((treedef, [None] * len(others)))
 
 
-def _merge(trained: list[Any], arrays: list[Any]) -> list[Any]:
+def _merge(trained: list[PyTree], arrays: list[PyTree]) -> list[PyTree]:
     return [a if t is None else t for t, a in zip(trained, arrays, strict=True)]
 
 
-def _pair(result: Any) -> tuple[Any, Any]:
+def _pair(result: PyTree) -> tuple[PyTree, PyTree]:
     if not (isinstance(result, tuple) and len(result) == 2):
         came = "an array" if isinstance(result, jax.Array) else type(result).__name__
         raise TypeError(f"loss_fn must return (loss, aux) because has_aux=True, got {came}; return a pair.")
     return result
 
 
-def _check_functions(loss_fn: Any, opt: Any, has_aux: object, extra: object) -> None:
+def _check_functions(loss_fn: object, opt: PyTree, has_aux: object, extra: object) -> None:
     if not callable(loss_fn):
         raise TypeError(f"loss_fn must be a function of (params, *batch), got {type(loss_fn).__name__}; pass one.")
     try:
@@ -181,7 +182,7 @@ def _check_functions(loss_fn: Any, opt: Any, has_aux: object, extra: object) -> 
         )
 
 
-def _check_not_donated(arrays: list[Any], state: PyTree) -> None:
+def _check_not_donated(arrays: list[PyTree], state: PyTree) -> None:
     for what, tree in (("params", arrays), ("state", state)):
         if any(isinstance(x, jax.Array) and x.is_deleted() for x in jax.tree.leaves(tree)):
             raise RuntimeError(
@@ -201,7 +202,7 @@ def _check_batch(loss_fn: Loss, count: int) -> None:
         pass
 
 
-def _check_loss(loss: Any, has_aux: bool) -> None:
+def _check_loss(loss: PyTree, has_aux: bool) -> None:
     if isinstance(loss, tuple) and not has_aux:
         raise TypeError("loss_fn returned a tuple, expected a scalar loss; pass has_aux=True for (loss, aux).")
     if not isinstance(loss, jax.Array):
@@ -218,7 +219,7 @@ def _check_loss(loss: Any, has_aux: bool) -> None:
         )
 
 
-def _check_lengths(batches: tuple[Any, ...]) -> None:
+def _check_lengths(batches: tuple[PyTree, ...]) -> None:
     lengths = {jnp.shape(x)[:1] for x in jax.tree.leaves(batches)}
     if not batches or () in lengths or len(lengths) != 1:
         raise ValueError(

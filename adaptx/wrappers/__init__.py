@@ -1,6 +1,6 @@
 """Wrappers around any optimizer: better iterates, which `adaptx.eval_params` reads, and a shield."""
 
-from typing import Any
+from optax import GradientTransformation
 
 from ..engine.optimizer import batched
 from ..values import Scalar, number, whole
@@ -13,7 +13,11 @@ from .shield import Shield
 
 
 def schedule_free(
-    opt: Any, b: Scalar = 0.9, r: Scalar = 0.0, power: Scalar = 2.0, learning_rate: Scalar | None = None
+    opt: GradientTransformation,
+    b: Scalar = 0.9,
+    r: Scalar = 0.0,
+    power: Scalar = 2.0,
+    learning_rate: Scalar | None = None,
 ) -> ScheduleFree:
     """Schedule-free learning around an optimizer: see `ScheduleFree` for the equations.
 
@@ -33,7 +37,7 @@ def schedule_free(
     return batched(ScheduleFree(inner, b, number("r", r, 0.0), number("power", power, 0.0), rate))
 
 
-def lookahead(opt: Any, k: int = 5, alpha: Scalar = 0.5) -> Lookahead:
+def lookahead(opt: GradientTransformation, k: int = 5, alpha: Scalar = 0.5) -> Lookahead:
     """Lookahead around an optimizer: every k steps the slow weights move by α toward the fast ones, which follow.
 
     Args:
@@ -45,7 +49,7 @@ def lookahead(opt: Any, k: int = 5, alpha: Scalar = 0.5) -> Lookahead:
     return batched(Lookahead(transformation("lookahead", opt), alpha, whole("k", k, 1)))
 
 
-def averaged(opt: Any, decay: Scalar | None = 0.999, power: Scalar | None = None) -> Averaged:
+def averaged(opt: GradientTransformation, decay: Scalar | None = 0.999, power: Scalar | None = None) -> Averaged:
     """An average of the parameters, to evaluate with `adaptx.eval_params`; training itself is unchanged.
 
     Args:
@@ -62,7 +66,7 @@ def averaged(opt: Any, decay: Scalar | None = 0.999, power: Scalar | None = None
     return batched(Averaged(transformation("averaged", opt), mean, power))
 
 
-def shield(opt: Any, factor: Scalar = 0.2, tolerance: Scalar = 4.0, block: int = 10) -> Shield:
+def shield(opt: GradientTransformation, factor: Scalar = 0.2, tolerance: Scalar = 4.0, block: int = 10) -> Shield:
     """A shield around an optimizer: back to the last good parameters where training blows up: see `Shield`.
 
     Needs the loss, `value=`. Through `update` too nothing is handed out that would make a finite parameter non-finite;

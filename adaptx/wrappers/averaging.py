@@ -1,7 +1,5 @@
 """Averages of the iterates: an average to evaluate at, and slow weights that lead the fast ones."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
@@ -47,7 +45,7 @@ class Averaged(Wrapper):
         return {"average": row["average"] + weight * (new - row["average"])}, new
 
     def update(  # pyright: ignore[reportIncompatibleVariableOverride]
-        self, grads: PyTree, state: Iterates, params: PyTree | None = None, **extra: Any
+        self, grads: PyTree, state: Iterates, params: PyTree | None = None, **extra: PyTree
     ) -> tuple[PyTree, Iterates]:
         """optax's contract: the updates of the optimizer inside, as they are."""
         if params is None:

@@ -1,6 +1,4 @@
-"""Any optax transformation as an optimizer that a wrapper can hold, and whether a step of one counted."""
-
-from typing import Any
+"""An optax transformation as an optimizer that a wrapper can hold, and whether a step of one counted."""
 
 import jax
 import jax.numpy as jnp
@@ -17,16 +15,16 @@ from ..values import Scalar, static, value_class
 class Foreign(Transformation):
     """An optax transformation. Nothing is known of it but that its updates are added to the parameters."""
 
-    transformation: Any = static(default=None)
+    transformation: PyTree = static(default=None)
     factor: Scalar | None = None  # on every update
 
-    def init(self, params: PyTree) -> Any:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def init(self, params: PyTree) -> PyTree:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Its state."""
         return self.transformation.init(params)
 
     def update(  # pyright: ignore[reportIncompatibleVariableOverride]
-        self, grads: PyTree, state: Any, params: PyTree | None = None, **extra: Any
-    ) -> tuple[PyTree, Any]:
+        self, grads: PyTree, state: PyTree, params: PyTree | None = None, **extra: PyTree
+    ) -> tuple[PyTree, PyTree]:
         """Its updates."""
         updates, state = optax.with_extra_args_support(self.transformation).update(grads, state, params, **extra)
         if self.factor is not None:
@@ -41,7 +39,7 @@ class Foreign(Transformation):
         return f"{type(self.transformation).__name__}(…)"
 
 
-def transformation(who: str, opt: Any) -> Transformation:
+def transformation(who: str, opt: object) -> Transformation:
     """An optimizer to be wrapped.
 
     Raises:
@@ -56,7 +54,7 @@ def transformation(who: str, opt: Any) -> Transformation:
     )
 
 
-def took_step(before: Any, after: Any) -> Array | None:
+def took_step(before: PyTree, after: PyTree) -> Array | None:
     """Whether the optimizer of these states took a step, rather than skip it or gather gradients; None for always."""
     kinds = (State, Routed, optax.ApplyIfFiniteState, optax.MultiStepsState)
     nodes = [_found(tree, kinds) for tree in (before, after)]
@@ -64,7 +62,7 @@ def took_step(before: Any, after: Any) -> Array | None:
     return None if not signs else jnp.all(jnp.stack(signs))
 
 
-def _took(before: Any, after: Any) -> Array | None:
+def _took(before: PyTree, after: PyTree) -> Array | None:
     if isinstance(after, (State, Routed)):
         skipped = after.metrics.get("skipped_in_a_row")
         return None if skipped is None else skipped == 0
@@ -73,5 +71,5 @@ def _took(before: Any, after: Any) -> Array | None:
     return jnp.asarray(after.gradient_step != before.gradient_step)
 
 
-def _found(tree: Any, kinds: tuple[type, ...]) -> list[Any]:
+def _found(tree: PyTree, kinds: tuple[type, ...]) -> list[PyTree]:
     return [x for x in jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, kinds)) if isinstance(x, kinds)]

@@ -1,7 +1,5 @@
 """Which parameters to evaluate or save, wherever the state of a wrapper lies."""
 
-from typing import Any
-
 import jax
 import optax
 from jaxtyping import Array, PyTree
@@ -16,7 +14,7 @@ from .wrapper import Iterates, Wrapper
 KINDS = (Iterates, optax.contrib.ScheduleFreeState)
 
 
-def eval_params(opt: Any, state: Any, params: PyTree) -> PyTree:
+def eval_params(opt: object, state: PyTree, params: PyTree) -> PyTree:
     """The parameters to evaluate or save, for any optimizer: params themselves unless it keeps better ones.
 
     The state may be that of an optax.chain, of MultiSteps or of a partition around a wrapper. Of wrappers in one
@@ -41,7 +39,7 @@ def eval_params(opt: Any, state: Any, params: PyTree) -> PyTree:
         refuse_other_state(state)
     if isinstance(opt, Wrapper):
         opt.rows(state, leaves)
-    out: list[Any] = [None] * len(leaves.trained)
+    out: list[PyTree] = [None] * len(leaves.trained)
     keepers = _outermost(state)
     if not keepers:
         return params
@@ -57,7 +55,7 @@ def eval_params(opt: Any, state: Any, params: PyTree) -> PyTree:
     return leaves.join([p if x is None else x for x, p in zip(out, ps, strict=True)], lambda leaf: leaf)
 
 
-def _outermost(state: Any) -> list[Any]:
+def _outermost(state: PyTree) -> list[PyTree]:
     """The states that keep better parameters, not those inside one another; a shield has none of its own."""
     nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, KINDS))
     out = []
@@ -69,7 +67,7 @@ def _outermost(state: Any) -> list[Any]:
     return out
 
 
-def _better(found: Any, leaves: Leaves, params: PyTree) -> list[Array | None]:
+def _better(found: PyTree, leaves: Leaves, params: PyTree) -> list[Array | None]:
     """The better parameters of every trained leaf, None where this state is not about it."""
     if not isinstance(found, Iterates):
         return leaves.column(optax.contrib.schedule_free_eval_params(found, params))
@@ -81,7 +79,7 @@ def _better(found: Any, leaves: Leaves, params: PyTree) -> list[Array | None]:
     return [_value(found, row, p) if there else None for row, p, there in zip(rows, ps, here, strict=True)]
 
 
-def _value(found: Iterates, row: dict[str, Any], p: Array) -> Array:
+def _value(found: Iterates, row: dict[str, PyTree], p: Array) -> Array:
     if "schedule_free" in found.made_by:
         (y,) = fine_of([row], [p])
         return average_of(y, row["z"], found.scalars["b"]).astype(p.dtype)

@@ -1,7 +1,5 @@
 """Schedule-free learning."""
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
@@ -55,7 +53,7 @@ class ScheduleFree(Wrapper):
         fine = leaves.join([concrete(p).astype(arithmetic(p)) for p in leaves.arrays], lambda leaf: leaf)
         return self.around(self.inner.init(fine if leaves.arrays else params), params)
 
-    def step(self, grads: PyTree, state: Iterates, params: PyTree, **extra: Any) -> tuple[PyTree, Iterates]:
+    def step(self, grads: PyTree, state: Iterates, params: PyTree, **extra: PyTree) -> tuple[PyTree, Iterates]:
         """(new parameters, new state)."""
         leaves = take_apart(params)
         rows, ps = self.rows(state, leaves), as_arrays(leaves.arrays)
@@ -75,7 +73,7 @@ class ScheduleFree(Wrapper):
         fine = leaves.join([p.astype(arithmetic(p)) for p in as_arrays(leaves.arrays)], lambda leaf: leaf)
         return self.around(self.inner.reset(state.inner, fine), params)
 
-    def _rate(self, inner: Any) -> Array:
+    def _rate(self, inner: PyTree) -> Array:
         """γ of this step.
 
         Raises:
@@ -91,7 +89,7 @@ class ScheduleFree(Wrapper):
         return read(inner, "learning_rate")
 
 
-def fine_of(rows: list[Any], ps: list[Array]) -> list[Array]:
+def fine_of(rows: list[PyTree], ps: list[Array]) -> list[Array]:
     """y as finely as it is known."""
     return [p.astype(arithmetic(p)) if row["y"] is None else row["y"] for row, p in zip(rows, ps, strict=True)]
 

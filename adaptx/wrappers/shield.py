@@ -1,7 +1,6 @@
 """The shield: go back where training blew up."""
 
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -54,17 +53,19 @@ class Shield(Wrapper):
         sums = {"seen": 0.0, "total": 0.0, "squares": 0.0}
         return {"shield": 1.0, "rollbacks": 0.0, **sums, "mean": -float("inf"), "spread": 0.0, "fresh": 1.0}
 
-    def moved(self, grads: PyTree, state: Iterates, params: PyTree, extra: dict[str, Any]) -> tuple[PyTree, Iterates]:
+    def moved(
+        self, grads: PyTree, state: Iterates, params: PyTree, extra: dict[str, PyTree]
+    ) -> tuple[PyTree, Iterates]:
         """The step that `update` takes: callers that cannot pass the loss are protected from what is not finite."""
         blind = extra.get("value") is None and "value" not in self.inner.requires
         return self._watched(grads, state, params, jnp.zeros(()) if blind else loss_of(extra), extra)
 
-    def step(self, grads: PyTree, state: Iterates, params: PyTree, **extra: Any) -> tuple[PyTree, Iterates]:
+    def step(self, grads: PyTree, state: Iterates, params: PyTree, **extra: PyTree) -> tuple[PyTree, Iterates]:
         """(new parameters, new state)."""
         return self._watched(grads, state, params, loss_of(extra), extra)
 
     def _watched(
-        self, grads: PyTree, state: Iterates, params: PyTree, value: Array, extra: dict[str, Any]
+        self, grads: PyTree, state: Iterates, params: PyTree, value: Array, extra: dict[str, PyTree]
     ) -> tuple[PyTree, Iterates]:
         leaves, axes = take_apart(params), self.axis_name
         rows, olds = self.rows(state, leaves), as_arrays(leaves.arrays)
@@ -87,7 +88,7 @@ class Shield(Wrapper):
         return leaves.join(outs, lambda leaf: leaf), state
 
 
-def loss_of(extra: dict[str, Any]) -> Array:
+def loss_of(extra: dict[str, PyTree]) -> Array:
     """The loss; ValueError where it is missing or no scalar."""
     value = extra.get("value")
     if value is None or jnp.shape(value):

@@ -5,8 +5,9 @@ evaluate or save. Iterates are kept in f32 (f64 beside f64 parameters).
 """
 
 import dataclasses
+from collections.abc import Hashable
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ Row = dict[str, Array]  # what lies at one leaf, by name; or the scalars
 class Iterates(NamedTuple):
     """The state of a wrapper."""
 
-    inner: Any  # the state of the optimizer inside
+    inner: PyTree  # the state of the optimizer inside
     iterates: dict[str, ArrayTree]  # name -> tree like the parameters, None at leaves that are not trained
     scalars: dict[str, Array]
     metrics: dict[str, Array]  # name -> f32 scalar
@@ -85,7 +86,7 @@ class Wrapper(Transformation):
         """Fresh state for params; shares no buffer with them."""
         return self.around(self.inner.init(params), params)
 
-    def around(self, inner: Any, params: PyTree) -> Iterates:
+    def around(self, inner: PyTree, params: PyTree) -> Iterates:
         """A fresh state around the state of the optimizer inside."""
         leaves, rows = take_apart(params), []
         for p in map(concrete, leaves.arrays):
@@ -99,7 +100,7 @@ class Wrapper(Transformation):
         sparse = [name for name, x in self.fresh(jnp.zeros(()), False).items() if x is None]
         return state._replace(iterates=state.iterates | {name: jnp.zeros(()) for name in sparse})
 
-    def step(self, grads: PyTree, state: Iterates, params: PyTree, **extra: Any) -> tuple[PyTree, Iterates]:
+    def step(self, grads: PyTree, state: Iterates, params: PyTree, **extra: PyTree) -> tuple[PyTree, Iterates]:
         """(new parameters, new state)."""
         leaves = take_apart(params)
         rows = self.rows(state, leaves)
@@ -107,7 +108,7 @@ class Wrapper(Transformation):
         return self.followed(state, inner, rows, (leaves, arrays_of(new)))
 
     def followed(
-        self, state: Iterates, inner: Any, rows: list[Row], moved: tuple[Leaves, list[Array]]
+        self, state: Iterates, inner: PyTree, rows: list[Row], moved: tuple[Leaves, list[Array]]
     ) -> tuple[PyTree, Iterates]:
         """(parameters, state) after the optimizer inside went from leaves to arrays."""
         leaves, news = moved
@@ -117,7 +118,7 @@ class Wrapper(Transformation):
         )
         return leaves.join(outs, lambda leaf: leaf), self.after(inner, rows, scalars, leaves)
 
-    def after(self, inner: Any, rows: list[Row], scalars: Row, leaves: Leaves) -> Iterates:
+    def after(self, inner: PyTree, rows: list[Row], scalars: Row, leaves: Leaves) -> Iterates:
         """The state from its parts."""
         names = self.fresh(jnp.zeros(()), False)
         iterates = {name: leaves.join([row[name] for row in rows], nothing) for name in names}
@@ -135,7 +136,7 @@ class Wrapper(Transformation):
         return dataclasses.replace(self, inner=None)  # pyright: ignore[reportArgumentType]
 
     def update(  # pyright: ignore[reportIncompatibleVariableOverride]
-        self, grads: PyTree, state: Iterates, params: PyTree | None = None, **extra: Any
+        self, grads: PyTree, state: Iterates, params: PyTree | None = None, **extra: PyTree
     ) -> tuple[PyTree, Iterates]:
         """optax's contract: (updates in the parameter's dtype, new state); add the updates to the parameters."""
         if params is None:
@@ -147,7 +148,7 @@ class Wrapper(Transformation):
         leaves, pairs = take_apart(params), zip(as_arrays(arrays_of(moved)), as_arrays(arrays_of(params)), strict=True)
         return leaves.join([difference(new, old) for new, old in pairs], no_update), after
 
-    def _taken(self, extra: dict[str, Any]) -> dict[str, Any]:
+    def _taken(self, extra: dict[str, PyTree]) -> dict[str, PyTree]:
         """The arguments that `step` takes: as optax has it, update is given those of others too."""
         inner: Transformation = self
         while isinstance(inner, Wrapper):
@@ -156,7 +157,9 @@ class Wrapper(Transformation):
             return extra
         return {name: x for name, x in extra.items() if name in self.requires | COMMON}
 
-    def moved(self, grads: PyTree, state: Iterates, params: PyTree, extra: dict[str, Any]) -> tuple[PyTree, Iterates]:
+    def moved(
+        self, grads: PyTree, state: Iterates, params: PyTree, extra: dict[str, PyTree]
+    ) -> tuple[PyTree, Iterates]:
         """The step that `update` takes."""
         return self.step(grads, state, params, **extra)
 
@@ -193,7 +196,7 @@ class Wrapper(Transformation):
 
     def costs(self, leaves: Leaves) -> list[LeafCost]:
         """What every trained leaf costs, iterates included."""
-        kinds: dict[Any, dict[str, Any]] = {}
+        kinds: dict[Hashable, dict[str, PyTree]] = {}
         for p in leaves.arrays:
             kind, shape = jnp.result_type(p), jax.ShapeDtypeStruct(np.shape(p), arithmetic(p))
             if (np.shape(p), kind) not in kinds:
@@ -227,7 +230,7 @@ def _follow(
     return [row for row, _ in pairs], [out for _, out in pairs], chosen(counted, scalars, before)
 
 
-def chosen(counted: Array | None, new: Any, old: Any) -> Any:
+def chosen(counted: Array | None, new: PyTree, old: PyTree) -> PyTree:
     """What is new where a step counted, else what was."""
     return new if counted is None else jax.tree.map(partial(jnp.where, counted), new, old)
 
@@ -239,7 +242,7 @@ def difference(new: Array, old: Array) -> Array:
     return jnp.clip(new.astype(dtype) - old.astype(dtype), -most, most).astype(old.dtype)
 
 
-def arrays_of(params: PyTree) -> list[Any]:
+def arrays_of(params: PyTree) -> list[PyTree]:
     """The trained leaves of a tree."""
     return take_apart(params, any_trained=False).arrays
 
