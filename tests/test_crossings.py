@@ -1,6 +1,7 @@
 """Two features at once: skipped steps in wrappers, schedules of decay rates, scales and controllers, a mesh's parts."""
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,9 @@ import pytest
 
 import adaptx
 from adaptx import controllers
+from adaptx.base import Rule, Weighed
+from adaptx.engine.optimizer import build
+from adaptx.values import value_class
 from cases import slots_of
 from probes import assert_close, assert_identical
 
@@ -220,14 +224,38 @@ def test_slots_of_their_own_shape_are_stored_and_read(storage: str):
     np.testing.assert_allclose(np.mean(found[storage][0]["w"]), np.mean(found["f32"][0]["w"]), atol=2e-3)
 
 
+class Mean(NamedTuple):
+    m: Weighed  # mean of normalized rows
+
+
+@value_class
+class Rows(Rule):
+    """A rule whose slots see whole rows."""
+
+    Slots = Mean
+    pointwise = False
+
+    def advance(self, g, s, p, k):
+        assert g.shape == (8, 300)
+        return Mean(0.5 * s.m + 0.5 * g / jnp.sqrt(jnp.sum(g * g, -1, keepdims=True)))
+
+    def foreseeable(self, whole):
+        return True
+
+    def direction(self, g, s, old, p, k):
+        return s.m
+
+
 @pytest.mark.parametrize("storage", ["bf16", "int8"])
-def test_a_rule_that_looks_at_matrices_sees_the_matrix(storage: str):
-    """Muon with coded slots: 300 columns are two blocks in memory, and one matrix to the rule."""
+@pytest.mark.parametrize("rule", [Rows(), adaptx.rules.Muon()], ids=["rows", "muon"])
+def test_a_rule_that_looks_at_matrices_sees_the_matrix(rule: Rule, storage: str):
+    """With coded slots 300 columns are two blocks in memory, and one matrix to the rule."""
     p = jnp.zeros((8, 300))
     g = jnp.cos(jnp.arange(2400.0) ** 1.5).reshape(8, 300)
-    moves = [
-        np.asarray(trained(adaptx.muon(1.0, storage=kind, storage_exclude=0), p, g, 1)[0]) for kind in ("f32", storage)
-    ]
+    moves = []
+    for kind in ("f32", storage):
+        opt = build("own", rule, 1.0, {"storage": kind, "storage_exclude": 0})
+        moves.append(np.asarray(trained(opt, p, g, 1)[0]))
     cosine = np.vdot(*moves) / np.prod([np.linalg.norm(x) for x in moves])
     assert cosine > (0.99 if storage == "int8" else 0.9999)
 

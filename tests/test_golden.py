@@ -1,4 +1,4 @@
-"""Every golden row: the library against torch.optim and optax in float64 over 50 steps, by both of its ways to step."""
+"""Every golden row: the library against torch.optim and optax in float64 over 50 steps, by `step`; one by `update`."""
 
 from collections.abc import Callable
 
@@ -18,8 +18,11 @@ def golden() -> dict[str, dict[str, np.ndarray]]:
     return {peer: compare.load(peer) for peer in ("torch", "optax")}
 
 
+FIRST = {row.constructor: row for row in reversed(ROWS)}.values()  # of every optimizer one row goes by `update` too
+
+
 def trainer(row: Row) -> Callable:
-    """(params, stacked gradients, learning rate of each step) -> stacked parameters by `step`, and by `update`."""
+    """(params, stacked gradients, learning rate of each step) -> stacked parameters by each of its ways to step."""
 
     def train(params, grads, rates):
         opt = getattr(adaptx, row.constructor)(learning_rate=lambda t: rates[t], **row.rule, **row.engine)
@@ -33,7 +36,8 @@ def trainer(row: Row) -> Callable:
             params = optax.apply_updates(carry[0], updates)
             return (params, state), params
 
-        return [jax.lax.scan(f, (params, opt.init(params)), grads)[1] for f in (by_step, by_update)]
+        ways = (by_step, by_update) if row in FIRST else (by_step,)
+        return [jax.lax.scan(f, (params, opt.init(params)), grads)[1] for f in ways]
 
     return jax.jit(train)
 
@@ -56,7 +60,7 @@ def test_library_equals_peer(row: Row, golden):
                 grads = {k: jnp.stack([jnp.asarray(g[k]) for g in steps]) for k in row.leaves}
                 want = golden[row.peer][row.name][i, j]
                 params = {k: jnp.asarray(p) for k, p in inputs.parameters(row.leaves).items()}
-                for way, history in zip(("step", "update"), train(params, grads, rates), strict=True):
+                for way, history in zip(("step", "update"), train(params, grads, rates), strict=False):
                     got = saved(history)
                     where = f"opt.{way}, {kind} learning rate, gradient scale {scale}"
                     assert compare.excess(got, want, row.rtol, row.leaves) <= 1.0, where

@@ -176,8 +176,8 @@ tables = [{k: rng.normal(size=s).astype(np.float32) for k, s in SHAPES.items()} 
 place = lambda tree: jax.block_until_ready(
     {k: jax.device_put(x, NamedSharding(mesh, SPECS[k])) for k, x in tree.items()})
 with jax.set_mesh(mesh):
-    for storage, rounding, narrow in (("int8", "nearest", jnp.float32), ("bf16", "stochastic", jnp.bfloat16),
-                                      ("int8", "stochastic", jnp.bfloat16)):
+    rows = (("int8", "stochastic", jnp.bfloat16), ("bf16", "nearest", jnp.float32))
+    for storage, rounding, narrow in rows[: 1 if sys.argv[1] == "Auto" else 2]:
         opt = adaptx.adamw(1e-2, storage=storage, rounding=rounding, storage_exclude=(4096, "vector"))
         step = jax.jit(opt.step)
         whole = {k: jnp.asarray(x, narrow) for k, x in tables[0].items()}
