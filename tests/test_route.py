@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import adaptx
+from adaptx import controllers
 from probes import assert_close, assert_identical, avals
 
 ONCE = 1e-6  # f32 rounding of one step in two programs
@@ -33,20 +34,12 @@ def trained(opt, params=P, grads=G, steps: int = 2):
     return params, state
 
 
-def scaled(factor):
-    return jax.tree.map(lambda g: factor * g, G)
-
-
-def alone(factor=1.0):
-    """What the route must give with gradients times a factor: each leaf under its own optimizer, by itself."""
-    g = scaled(factor)
-    kernel, _ = trained(HIDDEN, P["block"]["kernel"], g["block"]["kernel"])
+def alone():
+    """What the route must give: each leaf under its own optimizer, by itself."""
+    kernel, _ = trained(HIDDEN, P["block"]["kernel"], G["block"]["kernel"])
     rest = {"bias": P["block"]["bias"], "embed": P["embed"]}
-    moved, _ = trained(REST, rest, {"bias": g["block"]["bias"], "embed": g["embed"]})
+    moved, _ = trained(REST, rest, {"bias": G["block"]["bias"], "embed": G["embed"]})
     return {"block": {"kernel": kernel, "bias": moved["bias"]}, "embed": moved["embed"], "old": P["old"]}
-
-
-NORM = float(jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(G))))
 
 
 def test_every_leaf_moves_as_its_optimizer_moves_it():
@@ -86,17 +79,24 @@ def test_groups_by_function_and_by_tree(by: str):
     assert_close(got, alone(), rtol=ONCE)
 
 
-def test_clipping_is_by_the_norm_of_the_whole_tree():
-    """Frozen leaves count too: their gradients are part of the model's."""
-    got, state = trained(routed(max_norm=NORM / 4))
-    assert_close(got, alone(0.25), rtol=1e-5)
-    assert float(adaptx.read(state, "grad_norm")) in (
-        pytest.approx(NORM, rel=ONCE),
-        pytest.approx(float(jnp.sqrt(NORM**2 - jnp.sum(G["old"] ** 2))), rel=ONCE),
-    )
+def test_clipping_is_by_the_norm_of_what_the_whole_route_trains():
+    """One factor for both groups; frozen leaves, whose gradients move nothing, do not count."""
+    groups = {"hidden": adaptx.sgd(1.0), "rest": adaptx.sgd(0.5), "frozen": adaptx.freeze()}
+    by = {"kernel$": "hidden", "^old$": "frozen"}
+    got, state = trained(adaptx.route(groups, by, default="rest", max_norm=0.5), steps=1)
+    norm = jnp.sqrt(sum(jnp.sum(g**2) for k, g in jax.tree_util.tree_leaves_with_path(G) if "old" not in str(k)))
+    kernel = P["block"]["kernel"] - 0.5 / norm * G["block"]["kernel"]
+    embed = P["embed"] - 0.5 * 0.5 / norm * G["embed"]
+    assert_close(got["block"]["kernel"], kernel, rtol=1e-5, atol=ONCE)
+    assert_close(got["embed"], embed, rtol=1e-5, atol=ONCE)
+    assert float(adaptx.read(state, "grad_norm")) == pytest.approx(float(norm), rel=ONCE)
 
 
 def test_metrics_are_named_by_group():
+    """Also where one group alone has a name."""
+    groups = {"a": adaptx.adam(controllers.prodigy()), "b": adaptx.sgd()}
+    _, state = trained(adaptx.route(groups, {"kernel": "a"}, default="b"), steps=1)
+    assert set(adaptx.metrics(state)) == {"a/learning_rate", "a/d", "b/learning_rate"}
     _, state = trained(routed(max_norm=1.0))
     shown = adaptx.metrics(state)
     assert set(shown) == {"grad_norm", "hidden/learning_rate", "rest/learning_rate"}
@@ -132,6 +132,10 @@ def test_routes_inside_routes():
     got, state = trained(outer)
     assert_close(got, alone(), rtol=ONCE)
     assert set(adaptx.metrics(state)) == {"model/hidden/learning_rate", "model/rest/learning_rate"}
+    outmost = adaptx.route({"all": outer}, by={}, default="all")
+    got, state = trained(outmost)
+    assert_close(got, alone(), rtol=ONCE)
+    assert set(adaptx.metrics(state)) == {"all/model/hidden/learning_rate", "all/model/rest/learning_rate"}
     assert [row.group for row in outer.costs(adaptx.engine.tree.take_apart(P))] == [
         "model/rest", "model/hidden", "model/rest", "frozen",
     ]  # fmt: skip
@@ -144,6 +148,7 @@ def test_replace_gives_a_group_another_optimizer_and_keeps_the_rest():
         by={"embed": "rest", "^old$": "frozen", "kernel$": "hidden"}, default="rest",
     )  # fmt: skip
     assert opt.options.max_norm is None
+    assert routed(max_norm=1.0).replace(hidden=HIDDEN) == routed(max_norm=1.0)
 
 
 REFUSED = {
