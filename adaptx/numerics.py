@@ -10,6 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, DTypeLike, PyTree
@@ -26,9 +27,9 @@ def ema(old, new, decay: Decay):
 
 
 def ema_of_squares(old, x, decay: Decay):
-    """b·old + (1 − b)·x², in range where x² is not, and never inf for a finite x: that would stay for ever."""
+    """b·old + (1 − b)·x², in range where x² is not: the steps in between are smaller than their sum."""
     part = scaled(parts_of(decay).root, x)
-    return capped(lax.add(_kept(old, decay), lax.mul(part, part)))
+    return lax.add(_kept(old, decay), lax.mul(part, part))
 
 
 def _kept(old, decay: Decay):
@@ -52,9 +53,22 @@ def squarable(g):
     """g with finite elements brought where their squares are in range; inf and NaN stay, so that they are seen.
 
     A second moment that stops at the largest number, under a gradient that goes on, would be a step of any length.
+
+    Words of floating-point numbers, counted on from inf, end with the positive numbers, the largest last; counted on
+    from −inf, with the negative ones. So one minimum each bounds them and passes inf and NaN by. A choice between g and
+    its bounded form would do the same, but XLA computes a chain on one array where it is read and stores a choice.
     """
-    limit = 2.0 ** (jnp.finfo(g.dtype).maxexp // 2 - 1)
-    return lax.select(lax.is_finite(g), lax.clamp(lax.full((), -limit, g.dtype), g, lax.full((), limit, g.dtype)), g)
+    kind = jnp.finfo(g.dtype)
+    limit = 2.0 ** (kind.maxexp // 2 - 1)
+    positive, negative = np.array([[np.inf, limit], [-np.inf, -limit]], kind.dtype).view(f"uint{kind.bits}")
+    words = lax.bitcast_convert_type(g, positive.dtype)
+    return lax.bitcast_convert_type(_counted(_counted(words, *positive), *negative), g.dtype)
+
+
+def _counted(words, start, last):
+    """Unsigned words, those beyond the last one brought back to it, counted from `start` upwards and round."""
+    reach = np.subtract(last, start, dtype=last.dtype)
+    return lax.add(lax.clamp(np.zeros_like(reach), lax.sub(words, start), reach), start)
 
 
 def one_minus_power(decay: Decay, t):

@@ -192,7 +192,7 @@ def test_metrics_are_no_part_of_what_a_state_is():
         (lambda: adaptx.lion(0.1).step(G, adaptx.muon().init({"w": P["w"]}), P), ["muon", "lion"]),
         (
             lambda: adaptx.adam(controllers.dowg()).step(G, adaptx.adam(controllers.dog()).init(P), P),
-            ["adam with", "dog", "dowg"],
+            ["adam and dog,", "adam and dowg"],
         ),
     ],
 )

@@ -119,9 +119,9 @@ WRONG = {
         "the schedule of b1 gave 1, expected a number in [0, 1); mend it."),
     # states of something else
     "state_controller": Wrong(lambda: carried(A(c.dog()), A(c.prodigy())), ValueError,
-        "state belongs to adam with dog, but this optimizer is adam with prodigy; " + AGAIN),
+        "state belongs to adam and dog, but this optimizer is adam and prodigy; " + AGAIN),
     "state_constant": Wrong(lambda: carried(A(c.dog()), A()), ValueError,
-        "state belongs to adam with dog, but this optimizer is adam; " + AGAIN),
+        "state belongs to adam and dog, but this optimizer is adam; " + AGAIN),
     "state_scope": Wrong(lambda: carried(S(c.dog()), S(c.ldog())), ValueError,
         "the scalar 'distance' of the state has shape (), expected (2,) for dog with scope='leaf' …; " + AGAIN),
     "state_wrapper": Wrong(lambda: carried(adaptx.averaged(S()), adaptx.lookahead(S())), ValueError,

@@ -109,9 +109,10 @@ def observe(plan: LeafPlan, share: Share, place: Place, g: Array, c: Record) -> 
     """Feed and measure one array, c the controller's scalars before this step: (what its move needs, its sums)."""
     controller, k = share.controller, share.tick
     x = rounding.opened(plan.rounding, place.p, place.kept, plan.dtype)
-    g = _incoming(plan, share, g, x)
-    fed = controller.feed(g, x, c, k)
-    slots = _advanced(plan, share, place, fed, x, c)
+    whole = _incoming(plan, share, g, x)
+    g = _bounded(share, whole)
+    fed = _fed(share, g, x, c)
+    slots = _advanced(plan, share, place, controller.feed(whole, x, c, k) if plan.storage.narrow else fed, x, c)
     d = _direction(plan, share, place, fed, x, slots, (c, c)) if controller.sees_direction else None
     marks, sums = place.marks, None
     if controller.measured:
@@ -125,7 +126,7 @@ def move(plan: LeafPlan, share: Share, place: Place, seen: Observed, before: Rec
     x = rounding.opened(plan.rounding, place.p, place.kept, plan.dtype)
     d = seen.d
     if d is None:
-        fed = controller.feed(seen.g, x, before, k)
+        fed = _fed(share, seen.g, x, before)
         d = _direction(plan, share, place, fed, x, seen.slots, (before, after))
     marks = seen.marks
     if k.finite is not None:
@@ -168,11 +169,20 @@ def calls(
 def _incoming(plan: LeafPlan, share: Share, g: Array, x: Array) -> Array:
     """The gradient as the rule is to see it: cast up, clipped, with l2 decay."""
     g = g.astype(plan.dtype)
-    if share.clip is not None:
-        g = g * share.clip
-    elif share.good is None and not all(slot.signed for slot in share.rule.slots().values()):
-        g = squarable(g)
+    g = g if share.clip is None else g * share.clip
     return g + share.weight_decay * x if plan.decay == "l2" else g
+
+
+def _bounded(share: Share, g: Array) -> Array:
+    """A gradient whose squares are in range, where slots hold squares and no norm looks after that."""
+    squares = not all(slot.signed for slot in share.rule.slots().values())
+    return squarable(g) if squares and share.clip is None and share.good is None else g
+
+
+def _fed(share: Share, g: Array, x: Array, c: Record) -> Array:
+    """What the rule sees of a bounded gradient."""
+    fed = share.controller.feed(g, x, c, share.tick)
+    return g if fed is g else _bounded(share, fed)
 
 
 def _clock(plan: LeafPlan, share: Share, c: Record, extra: dict[str, Array | None]) -> Clock:
@@ -185,21 +195,26 @@ def _extra(plan: LeafPlan, place: Place) -> dict[str, Array | None]:
 
 
 def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c: Record) -> Stored:
-    """The stored slots after gradient g: advanced and encoded."""
+    """The stored slots after gradient g: advanced and encoded.
+
+    Where slots are encoded g is not bounded yet: bounded outside of the conditional around the encoding, it would be
+    a copy of the gradient.
+    """
     rule, weight = _in_unit(share, c), _weight(share, c)
     declared, extra = rule.slots(), _extra(plan, place)
     if not declared:
         return place.slots
     given = {name: value for name, value in extra.items() if value is not None}
+    bounded = partial(_bounded, share) if plan.storage.narrow else _same
 
     def step(slots: Slots, seen: PyTree) -> Slots:
         clock = _clock(plan, share, c, {**extra, **dict(zip(given, seen[2:], strict=True))})
-        return named(rule.advance(seen[0], record(rule, slots), seen[1], clock))
+        return named(rule.advance(bounded(seen[0]), record(rule, slots), seen[1], clock))
 
     def foresee(bounds: Slots, top: Array) -> Slots:
         f32 = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), (rule, _clock(plan, share, c, {})))
         slots = {**dict.fromkeys(declared, jnp.zeros_like(top)), **bounds}
-        return named(f32[0].bound(top, record(rule, slots), f32[1]._replace(debias=plan.debias)))
+        return named(f32[0].bound(bounded(top), record(rule, slots), f32[1]._replace(debias=plan.debias)))
 
     coded = [name for name, kind in plan.storage.kinds().items() if kind == "int8"]
     known = rule.foreseeable(len(coded) == len(declared)) and not given
@@ -276,6 +291,10 @@ def _weighed(
         return {name: weight * x if rule.slots()[name].weighed else x for name, x in new.items()}
 
     return weighing
+
+
+def _same(g: Array) -> Array:
+    return g
 
 
 def record(rule: Rule, slots: Slots) -> Record:

@@ -167,7 +167,7 @@ def whose(state: object) -> str:
     if hasattr(state, "groups"):
         return "that of a route"
     made_by = getattr(state, "made_by", None)
-    return f"that of {' with '.join(made_by)}" if made_by else type(state).__name__
+    return f"that of {' and '.join(sorted(made_by))}" if made_by else type(state).__name__
 
 
 def refuse_foreign(opt: "Optimizer", state: State, how: Treatment) -> None:

@@ -67,7 +67,7 @@ class Muon(Rule):
     def _orthogonal(self, u):
         turned = u.shape[-2] > u.shape[-1]
         x = jnp.swapaxes(u, -1, -2) if turned else u
-        top = jnp.max(jnp.abs(x), (-2, -1), keepdims=True)  # elements are in range where their squares are not
+        top = jnp.max(jnp.abs(x), (-2, -1), keepdims=True, initial=0)  # squares of x may be out of range
         size = top * root(jnp.sum(divide(x, top) ** 2, (-2, -1), keepdims=True))
         x = divide(x, size + self.eps)
         a, b, c = self.coefficients
