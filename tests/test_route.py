@@ -163,7 +163,7 @@ REFUSED = {
         lambda: routed().step(G, adaptx.route({"a": REST}, by={}, default="a").init(P), P),
         ["groups 'a'", "'hidden'", "init(params)"],
     ),
-    "an optimizer's state": (lambda: routed().step(G, REST.init(P), P), ["route", "State"]),
+    "an optimizer's state": (lambda: routed().step(G, REST.init(P), P), ["route", "that of adam"]),
     "a vector for muon": (
         lambda: adaptx.route({"a": HIDDEN}, by={}, default="a").init(P),
         ["muon", "'block/bias'", "(3,)", "2 or 3 axes"],

