@@ -1,11 +1,24 @@
-"""What every test shares: float32 unless a test asks for more, and fixtures for x64 and compile counting."""
+"""What every test shares: float32 unless a test asks for more, and fixtures for x64 and compile counting.
 
+Two thirds of the time of these tests were the compiler's. It translates quickly instead of well here, which changes no
+program's structure: XLA's passes over whole programs, and so counts of bytes, copies and operations, stay. With
+COMPILER=full in the environment it translates as for users; continuous integration runs the tests both ways.
+"""
+
+import os
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import jax
 import pytest
 
 from probes import Compilations
+
+QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
+if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):  # later ones do not know it, and abort
+    QUICK += " --xla_cpu_use_fusion_emitters=false"
+if os.environ.get("COMPILER") != "full":  # read when jax first looks for devices; programs of their own inherit it
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
 
 
 @pytest.fixture

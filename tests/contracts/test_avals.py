@@ -1,5 +1,6 @@
 """Types: the state keeps its structure, shapes, dtypes and weak types; the stored dtype is the asked one; scan runs."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -102,7 +103,8 @@ def test_arithmetic_is_f32_below_f32(c: Case):
             updates, state = opt.update(grads, state, p)
         history[dtype] = updates, state.slots
     np.testing.assert_array_equal(history[jnp.bfloat16][0], history[jnp.float32][0].astype(jnp.bfloat16))
-    jax.tree.map(np.testing.assert_array_equal, history[jnp.bfloat16][1], history[jnp.float32][1])
+    # two programs: a compiler may join a product and a sum in one of them alone
+    chex.assert_trees_all_close(history[jnp.bfloat16][1], history[jnp.float32][1], rtol=3e-7)
 
 
 def test_second_moment_moves_in_low_precision():
