@@ -5,9 +5,9 @@ from . import rules as rules
 from . import schedules as schedules
 from .base import State as State
 from .conversion import convert as convert
+from .engine.freeze import freeze as freeze
 from .engine.optimizer import Optimizer as Optimizer
 from .engine.packing import pack as pack
-from .engine.route import freeze as freeze
 from .engine.route import route as route
 from .engine.telemetry import metrics as metrics
 from .engine.telemetry import read as read

@@ -8,8 +8,9 @@ from jaxtyping import Array, PyTree
 
 from .base import Control, Controller, Record, State
 from .engine.decoded import Row, decoded, with_kept, with_slots
+from .engine.freeze import Freeze
 from .engine.optimizer import Optimizer
-from .engine.route import Freeze, Member, Route, Routed
+from .engine.route import Member, Route, Routed
 from .engine.state import fresh_state, refuse_what_is_no_state, treatment
 from .engine.transformation import Transformation
 from .engine.tree import Leaves, as_arrays, take_apart
