@@ -44,7 +44,6 @@ class Clock(NamedTuple):
     """What a rule may know besides its array, as scalars of the arithmetic dtype."""
 
     t: Scalar  # 1-based number of this step since the slots were fresh
-    lr: Scalar  # the learning rate this step uses; of a controller that measures, the last step's
     debias: bool = True  # whether corrections of bias are the rule's: False where the controller's rate has them
     extra: Mapping[str, Array | None] = {}  # the arguments that the rule requires, this array's part
 
@@ -65,7 +64,7 @@ class State(NamedTuple):
     kept: dict[str, ArrayTree]  # what rounding keeps of narrow parameters: name -> tree, None at wide ones
     control: Control
     metrics: dict[str, Array]  # name -> f32 scalar, as the last update left it; no part of what the state is
-    made_by: dict[str, None]  # the rule and the controller it belongs to, as names alone
+    made_by: dict[str, None]  # the rule and the controller it belongs to: keys, because no text may be a leaf under jit
 
 
 class Rule(ABC):
@@ -111,8 +110,8 @@ class Rule(ABC):
         del name, p
         return 0.0
 
-    def refuses(self, shape: tuple[int, ...]) -> str | None:
-        """What it takes, in words, where it does not take an array of this shape."""
+    def expects(self, shape: tuple[int, ...]) -> str | None:
+        """What it expects instead of an array of this shape, in words; None where it takes it."""
         if self.ranks is None or len(shape) in self.ranks:
             return None
         return f"arrays with {' or '.join(map(str, self.ranks))} axes"
@@ -192,7 +191,7 @@ class Tick:
     correction: Scalar  # the rule's bias-correction factor
     finite: Scalar = None  # whether this step's sums and loss are finite; None while measuring
     degree: int = static(default=0)  # the rule's degree
-    debias: ClassVar[bool] = True
+    debias: ClassVar[bool] = True  # so that `numerics.debias` takes a Tick as it takes a Clock
 
 
 class Controller(ABC):

@@ -146,7 +146,7 @@ def _made(member: Member, before: Before, said: Said) -> State:
         if opt.rule.slots():
             said.append(f"made up the slots{where}, fresh")
         return state._replace(born=jnp.array(before.step))
-    _say_slots(opt, before, rows, where, said)
+    _say_slots(opt, rows, where, said)
     slots = [{} if row is None else row[1].slots for row in rows]
     return with_slots(opt, leaves, state._replace(born=_age(member, before, rows, keeps, where)), slots)
 
@@ -206,7 +206,7 @@ def _say_rate(old: Optimizer, state: State, stays: bool, said: Said) -> None:
         said.append(f"left behind what {old.controller.name} kept, whose last rate was {shown}")
 
 
-def _say_slots(opt: Optimizer, before: Before, rows: list[Record], where: str, said: Said) -> None:
+def _say_slots(opt: Optimizer, rows: list[Record], where: str, said: Said) -> None:
     came, mine = next(row[1].slots for row in rows if row is not None), opt.rule.slots()
     if new := [name for name in mine if name not in came]:
         said.append(f"made up the slots {', '.join(map(repr, new))}{where}, fresh")

@@ -228,8 +228,8 @@ def lars(
         open_rate("lars", learning_rate), coefficient, eps, None, max_ratio, before=True
     )
     options = {"decay_mode": "l2", **flat(engine)}
-    bound = ("coefficient", "eps", "max_ratio")
-    return build("lars", rules.Momentum(decay, 0.0, nesterov), controller, options, bound)
+    rule = rules.Momentum(decay, 0.0, nesterov)
+    return build("lars", rule, controller, options, ("decay", "nesterov"), ("coefficient", "eps", "max_ratio"))
 
 
 def lamb(
@@ -255,7 +255,8 @@ def lamb(
     You et al., 2020, arXiv:1904.00962, Algorithm 2; max_ratio: Fong et al., 2020, arXiv:2011.13584.
     """
     controller = controllers.trust_ratio(open_rate("lamb", learning_rate), 1.0, 0.0, norm_bounds, max_ratio)
-    return build("lamb", rules.Adam(b1, b2, eps), controller, engine, ("norm_bounds", "max_ratio"))
+    rule = rules.Adam(b1, b2, eps)
+    return build("lamb", rule, controller, engine, ("b1", "b2", "eps"), ("norm_bounds", "max_ratio"))
 
 
 def scale_by_rule(rule: Rule, **engine: Unpack[EngineOptions]) -> Optimizer:
@@ -263,7 +264,10 @@ def scale_by_rule(rule: Rule, **engine: Unpack[EngineOptions]) -> Optimizer:
 
     Args:
         rule: an instance from `adaptx.rules`, or your own.
-        **engine: see `EngineOptions` (weight decay enters as d + λp).
+        **engine: see `EngineOptions` (weight decay enters as d + λp, or before the rule; there is no rate for it to be
+            independent of).
+
+    Its `step` adds d, so it ascends.
 
     Raises:
         TypeError: if rule is not a Rule instance.

@@ -141,8 +141,8 @@ class Decay:
         return value_hash(self)
 
     def __repr__(self) -> str:
-        if isinstance(self.complement, Scheduled) and isinstance(self.complement.schedule, Complement):
-            return repr(self.complement.schedule.rate)
+        if isinstance(self.complement, Scheduled):
+            return repr(self.complement)
         return f"{self.rate:.12g}" if is_concrete(self.complement) else f"1-{self.complement!r}"
 
     def tree_flatten_with_keys(self):
@@ -156,24 +156,13 @@ class Decay:
         return cls(*children)
 
 
-@dataclasses.dataclass(frozen=True)
-class Complement:
-    """One minus a schedule."""
-
-    rate: Callable[[Array], Scalar]
-
-    def __call__(self, step: Array) -> Scalar:
-        """1 − rate(step)."""
-        return 1.0 - self.rate(step)
-
-
 def decay(name: str, value: Scalar) -> Decay:
     """The Decay of a rate b in [0, 1); a Decay passes through. 1 − b is formed before the value becomes f32."""
     if isinstance(value, Decay):
         return value
     canonical = number(name, value, 0.0, 1.0, open_high=True)
     if isinstance(canonical, Scheduled):
-        return Decay(Scheduled(Complement(canonical.schedule), name, canonical.span))
+        return Decay(dataclasses.replace(canonical, complement=True))
     if isinstance(value, np.ndarray) and value.ndim:
         return Decay(jnp.asarray(1.0 - value.astype(np.float64), canonical.dtype))
     return Decay(1.0 - canonical)
@@ -239,13 +228,14 @@ class Scheduled:
     schedule: Callable[[Array], Scalar] = static(default=None)
     name: str = static(default="")  # of the hyperparameter
     span: Range = static(default=Range())
+    complement: bool = static(default=False)  # carried as one minus what the schedule gives, as decay rates are
 
     def __repr__(self) -> str:
         return repr(self.schedule)
 
     def shown(self, value: Scalar) -> Scalar:
-        """A value of the schedule as the hyperparameter it is: a decay rate is carried by its complement."""
-        return 1.0 - value if isinstance(self.schedule, Complement) and not is_scheduled(value) else value
+        """What is carried of a value of the schedule, or the value of what is carried."""
+        return 1.0 - value if self.complement and not is_scheduled(value) else value
 
     def at(self, step: Array) -> Scalar:
         """The value at a step.
@@ -254,15 +244,14 @@ class Scheduled:
             TypeError: where the schedule gives anything but one real number.
             ValueError: for a concrete number out of range.
         """
-        given = self.schedule.rate if isinstance(self.schedule, Complement) else self.schedule
-        value = given(step)
+        value = self.schedule(step)
         kind = jnp.result_type(value) if hasattr(value, "dtype") or isinstance(value, (int, float)) else None
         real = kind is not None and any(jnp.issubdtype(kind, x) for x in (jnp.floating, jnp.integer))
         if not real or np.shape(value):
             came = f"{kind} of shape {np.shape(value)}" if hasattr(value, "dtype") else type(value).__name__
             remedy = "call it first" if callable(value) else "return a scalar"
             raise TypeError(
-                f"the schedule of {self.name} must give one real number for a step, got {came} from {given!r}; "
+                f"the schedule of {self.name} must give one real number for a step, got {came} from {self.schedule!r}; "
                 f"{remedy}."
             )
         came = self.span.excluded(value) if isinstance(value, (int, float, np.number)) else None

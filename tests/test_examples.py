@@ -1,11 +1,13 @@
-"""Every example runs as a user would run it, and every benchmark script in its quick form."""
+"""Examples and the README's Python run as a user would run them, and every benchmark script in its quick form."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -50,6 +52,15 @@ def test_every_example_runs_and_prints_its_result():
     silent = [said.splitlines()[0] for said in printed if not said.partition("\n")[2].strip()]
     assert len(printed) == len(EXAMPLES)
     assert not silent
+
+
+def test_the_readme_s_python_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    names = {}
+    for block in blocks:
+        exec(block, names)
+    assert names["metrics"]["loss"] < 1e-3
+    assert 0 < np.argmin(names["losses"]) < 64
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ LAYERS = [
     "rules controllers schedules",
     "engine",
     "optimizers wrappers conversion interop",
-    "training distributed",
+    "training",
     "cli",
     "__init__ __main__",
 ]

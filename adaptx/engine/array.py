@@ -185,11 +185,6 @@ def _fed(share: Share, g: Array, x: Array, c: Record) -> Array:
     return g if fed is g else _bounded(share, fed)
 
 
-def _clock(plan: LeafPlan, share: Share, c: Record, extra: dict[str, Array | None]) -> Clock:
-    rate = jnp.asarray(share.controller.rate(c, share.tick), plan.dtype)
-    return Clock(share.tick.t, rate, plan.debias, extra)
-
-
 def _extra(plan: LeafPlan, place: Place) -> dict[str, Array | None]:
     return {name: None if x is None else x.astype(plan.dtype) for name, x in place.extra.items()}
 
@@ -208,13 +203,13 @@ def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c:
     bounded = partial(_bounded, share) if plan.storage.narrow else _same
 
     def step(slots: Slots, seen: PyTree) -> Slots:
-        clock = _clock(plan, share, c, {**extra, **dict(zip(given, seen[2:], strict=True))})
+        clock = Clock(share.tick.t, plan.debias, {**extra, **dict(zip(given, seen[2:], strict=True))})
         return named(rule.advance(bounded(seen[0]), record(rule, slots), seen[1], clock))
 
     def foresee(bounds: Slots, top: Array) -> Slots:
-        f32 = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), (rule, _clock(plan, share, c, {})))
+        narrow, t = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), (rule, share.tick.t))
         slots = {**dict.fromkeys(declared, jnp.zeros_like(top)), **bounds}
-        return named(f32[0].bound(bounded(top), record(rule, slots), f32[1]._replace(debias=plan.debias)))
+        return named(narrow.bound(bounded(top), record(rule, slots), Clock(t, plan.debias)))
 
     coded = [name for name, kind in plan.storage.kinds().items() if kind == "int8"]
     known = rule.foreseeable(len(coded) == len(declared)) and not given
@@ -230,7 +225,7 @@ def _direction(
     before, after = scalars
     rule, weight = _in_unit(share, after), _weight(share, before)
     new, old = (record(rule, _unweighed(rule, weight, read_slots(plan, s, x))) for s in (slots, place.slots))
-    d = rule.direction(g, new, old, x, _clock(plan, share, before, _extra(plan, place)))
+    d = rule.direction(g, new, old, x, Clock(share.tick.t, plan.debias, _extra(plan, place)))
     if plan.decay == "decoupled":
         d = d + share.weight_decay * x
     return d if weight is None else weight * d
@@ -256,7 +251,7 @@ def _rounded(plan: LeafPlan, share: Share, place: Place, x: Array, u: Array) -> 
     if rounding.is_plain(plan.rounding, p.dtype) and not plan.fused:
         return u.astype(p.dtype), place.kept
     bits = salt(share.step, place.leaf) if plan.rounding == "stochastic" else None
-    out, kept = rounding.closed(plan.rounding, lax.add(x, u), p, place.kept, bits)
+    out, kept = rounding.closed(plan.rounding, lax.add(x, u), p, bits)
     return out if plan.fused else (out.astype(plan.dtype) - p.astype(plan.dtype)).astype(p.dtype), kept
 
 

@@ -38,9 +38,8 @@ class Optimizer(Transformation):
     learning_rate: Rate | None  # None: the bare direction, not scaled nor negated
     options: Options
     name: str = dataclasses.field(default="", metadata=STRUCTURE)  # of the constructor
-    bound: tuple[str, ...] = dataclasses.field(
-        default=(), metadata=STRUCTURE
-    )  # its arguments that are the controller's
+    of_rule: tuple[str, ...] = dataclasses.field(default=(), metadata=STRUCTURE)  # its arguments that are the rule's
+    of_controller: tuple[str, ...] = dataclasses.field(default=(), metadata=STRUCTURE)  # and the controller's
 
     @property
     def controller(self) -> Controller:
@@ -151,15 +150,14 @@ class Optimizer(Transformation):
             TypeError, ValueError: for a value of the wrong kind or range.
         """
         rule, rate, given = self.rule, self.learning_rate, self.options.given()
-        own = names_of(rule)
         refuse_unknown(f"{self.name}.replace()", {k: None for k in changes if k not in self.arguments}, self.arguments)
         if "learning_rate" in changes:
-            new = (open_rate if self.bound else as_rate)(self.name, changes["learning_rate"])
-            rate = dataclasses.replace(rate, base=new) if self.bound else new  # pyright: ignore
-        bound = {name: changes[name] for name in self.bound if name in changes}
-        rate = dataclasses.replace(rate, **bound) if bound else rate  # pyright: ignore
-        mine = {name: changes[name] for name in own if name in changes and name not in self.bound}
-        rule = dataclasses.replace(rule, **mine) if mine else rule  # pyright: ignore
+            new = (open_rate if self.of_controller else as_rate)(self.name, changes["learning_rate"])
+            rate = dataclasses.replace(rate, base=new) if self.of_controller else new  # pyright: ignore
+        its = {name: changes[name] for name in self.of_controller if name in changes}
+        rate = dataclasses.replace(rate, **its) if its else rate  # pyright: ignore
+        its = {name: changes[name] for name in self.of_rule if name in changes}
+        rule = dataclasses.replace(rule, **its) if its else rule  # pyright: ignore
         engine = {name: x for name, x in changes.items() if name in EngineOptions.__annotations__}
         made = options(f"{self.name}()", {**given, **engine}) if engine else self.options
         return batched(dataclasses.replace(self, rule=rule, learning_rate=rate, options=made))
@@ -168,10 +166,10 @@ class Optimizer(Transformation):
     def arguments(self) -> tuple[str, ...]:
         """The names of its hyperparameters, engine options aside."""
         first = () if self.learning_rate is None else ("learning_rate",)
-        return (*first, *self.bound, *names_of(self.rule))
+        return (*first, *self.of_controller, *self.of_rule)
 
     def scaled(self, factor: Scalar) -> "Optimizer":
-        """The same with every displacement multiplied by a factor."""
+        """The same with every displacement multiplied by a factor, independent weight decay aside."""
         before = self.options.factor
         made = dataclasses.replace(self.options, factor=factor if before is None else before * factor)
         return dataclasses.replace(self, options=made)
@@ -197,17 +195,11 @@ class Optimizer(Transformation):
         return cost.scalar_bytes(self, leaves)
 
     def __repr__(self) -> str:
-        rate, bound = self.learning_rate, []
-        if self.bound:
-            rate, bound = self.controller.base, [f"{name}={getattr(self.controller, name)!r}" for name in self.bound]
-        own = [f"{name}={getattr(self.rule, name)!r}" for name in names_of(self.rule) if name not in self.bound]
+        rate = self.controller.base if self.of_controller else self.learning_rate
         first = [] if rate is None else [f"learning_rate={rate!r}"]
-        return f"{self.name or self.rule.name}({', '.join(first + own + bound + self.options.changed())})"
-
-
-def names_of(rule: Rule) -> tuple[str, ...]:
-    """The hyperparameters of a rule."""
-    return tuple(field.name for field in dataclasses.fields(rule))  # pyright: ignore[reportArgumentType]
+        rest = [f"{name}={getattr(self.rule, name)!r}" for name in self.of_rule]
+        rest += [f"{name}={getattr(self.controller, name)!r}" for name in self.of_controller]
+        return f"{self.name or self.rule.name}({', '.join(first + rest + self.options.changed())})"
 
 
 def no_update(leaf: object) -> Array | None:
@@ -221,7 +213,8 @@ def build(
     rule: Rule,
     learning_rate: Rate,
     given: Mapping[str, PyTree],
-    bound: tuple[str, ...] = (),
+    of_rule: tuple[str, ...] | None = None,
+    of_controller: tuple[str, ...] = (),
     *,
     bare: bool = False,
 ) -> Optimizer:
@@ -235,15 +228,20 @@ def build(
         rule: the rule.
         learning_rate: a number, a schedule or a controller.
         given: the engine options.
-        bound: the constructor's arguments that are the controller's.
+        of_rule: the constructor's arguments that are the rule's; None for all that the rule has.
+        of_controller: those that are the controller's.
         bare: no learning rate at all, the direction as it is.
 
     Raises:
         TypeError, ValueError: for a hyperparameter of the wrong kind or range; the message names it.
     """
-    refuse_unknown(f"{name}()", flat(given), (*(() if bare else ("learning_rate",)), *bound, *names_of(rule)))
+    every = tuple(field.name for field in dataclasses.fields(rule))  # pyright: ignore[reportArgumentType]
+    of_rule = every if of_rule is None else of_rule
+    refuse_unknown(f"{name}()", flat(given), (*(() if bare else ("learning_rate",)), *of_controller, *of_rule))
+    if bare and given.get("decay_mode") == "independent":
+        raise ValueError(f"{name}: decay_mode='independent' of no learning rate, expected 'decoupled' or 'l2'.")
     rate = None if bare else as_rate(name, learning_rate)
-    return batched(Optimizer(rule, rate, options(f"{name}()", given), name, bound))
+    return batched(Optimizer(rule, rate, options(f"{name}()", given), name, of_rule, of_controller))
 
 
 def as_rate(who: str, rate: Rate) -> Rate:

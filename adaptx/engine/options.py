@@ -33,17 +33,19 @@ ELSEWHERE = {"momentum": "adaptx.momentum", "nesterov": "adaptx.momentum", "amsg
 class EngineOptions(TypedDict, total=False):
     """Keyword options of every optimizer.
 
-    weight_decay: coefficient λ ≥ 0 or a schedule, off at 0. decay_mode: "decoupled" p ← p − lr·(d + λp), "l2"
+    weight_decay: coefficient λ ≥ 0 or a schedule, off at 0. decay_mode: "decoupled" (default) p ← p − lr·(d + λp), "l2"
     g ← g + λp before the rule, "independent" p ← p − lr·d − λp. decay_mask: which leaves decay: "matrices" (two axes or
     more, and not named like a bias or a norm), a regex searched in the path, a function of (path, leaf), or a tree of
-    bools. lr_scale: factor ≥ 0 on the displacement per leaf: a tree, {path regex: factor} (the first match counts, the
-    rest have 1), or a function of (path, leaf). max_norm: global-norm clipping of the gradients, > 0, in f32.
-    storage: "f32", "bf16" or "int8", or one of these by slot ({"m": "bf16"}). storage_exclude: leaves that stay f32: a
-    least number of elements, a path regex, or a tuple of these. layout: "leaf" or "packed". rounding: how bf16 and f16
-    parameters take an update: "nearest", "stochastic", "kahan" (a compensation array in the state) or "master" (an f32
-    copy in the state). skip_nonfinite: leave everything as it was on a step whose gradients, or their squares, are not
-    finite. telemetry: True or names among grad_norm, update_norm, param_norm, to be found in `adaptx.metrics`.
-    axis_name: inside `jax.shard_map`, the mesh axes along which parameters are split, for norms and controllers' sums.
+    bools; all by default. lr_scale: factor ≥ 0 on the displacement per leaf, independent decay aside: a tree, {path
+    regex: factor} (the first match counts, the rest have 1), or a function of (path, leaf). max_norm: global-norm
+    clipping of the gradients, > 0, the norm in f32 or, where gradients are, f64; off by default.
+    storage: "f32" (default), "bf16" or "int8", or one of these by slot ({"m": "bf16"}). storage_exclude: leaves that
+    stay f32: a least number of elements, 4096 by default, a path regex, or a tuple of these; 0 for none. layout: "leaf"
+    (default) or "packed". rounding: how bf16 and f16 parameters take an update: "nearest" (default), "stochastic",
+    "kahan" (a compensation array in the state) or "master" (an f32 copy in the state). skip_nonfinite: leave everything
+    as it was on a step whose gradients, or their squares, are not finite; off by default. telemetry: True or names
+    among grad_norm, update_norm, param_norm, to be found in `adaptx.metrics`; off by default. axis_name: inside
+    `jax.shard_map`, the mesh axes along which parameters are split, for norms and controllers' sums.
     """
 
     weight_decay: Scalar | None

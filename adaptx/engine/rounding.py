@@ -44,7 +44,7 @@ def opened(policy: str, p: Array, kept: Array | None, dtype: DTypeLike) -> Array
     return kept.astype(dtype) if policy == "master" else p.astype(dtype) + kept.astype(dtype)
 
 
-def closed(policy: str, x: Array, p: Array, kept: Array | None, salt: Array | None) -> tuple[Array, Array | None]:
+def closed(policy: str, x: Array, p: Array, salt: Array | None) -> tuple[Array, Array | None]:
     """(the parameter in its own dtype, what is kept) for the new value x."""
     if is_plain(policy, p.dtype):
         return x.astype(p.dtype), None

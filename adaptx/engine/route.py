@@ -180,7 +180,7 @@ class Route(Transformation):
         return state
 
     def scaled(self, factor: Scalar) -> "Route":
-        """The same with every displacement multiplied by a factor."""
+        """The same with every displacement multiplied by a factor, independent weight decay aside."""
         return dataclasses.replace(self, groups={name: group.scaled(factor) for name, group in self.groups.items()})
 
     def reset(self, state: Routed, params: PyTree) -> Routed:

@@ -46,11 +46,11 @@ def treatment(opt: "Optimizer", leaves: Leaves) -> Treatment:
     """
     options, rule = opt.options, opt.rule
     for i, p in enumerate(leaves.arrays):
-        takes = rule.refuses(np.shape(p))
-        if takes is not None:
+        expected = rule.expects(np.shape(p))
+        if expected is not None:
             raise ValueError(
-                f"{rule.name} takes {takes}, but parameter '{leaves.paths[i]}' has shape {np.shape(p)}; give that leaf "
-                "another optimizer with adaptx.route."
+                f"{rule.name} takes {expected}, but parameter '{leaves.paths[i]}' has shape {np.shape(p)}; give that "
+                "leaf another optimizer with adaptx.route."
             )
     least, setting = options.least_narrow, options.storage
     excluded, decayed = options.excluded(leaves), options.decayed(leaves)

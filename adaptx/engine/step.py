@@ -166,7 +166,7 @@ def tick(part: Part, common: Common, now: Now, dtype: DTypeLike) -> Tick:
     t = lax.convert_element_type(lax.sub(now.step, part.born), dtype)
     correction: Scalar = 1.0
     if removes_bias(controller, rule):
-        correction = cast(rule, dtype).correction(Clock(t, 1.0))
+        correction = cast(rule, dtype).correction(Clock(t))
     value = cast(common.value, dtype) if "value" in controller.requires else None
     return Tick(common.step, t, value, jnp.asarray(correction, dtype), None, rule.degree)
 

@@ -38,7 +38,7 @@ class Transformation(optax.GradientTransformationExtraArgs):
         return optax.apply_updates(params, updates), state
 
     def scaled(self, factor: Scalar) -> "Transformation":
-        """The same with every displacement multiplied by a factor."""
+        """The same with every displacement multiplied by a factor, independent weight decay aside."""
         raise TypeError(f"{type(self).__name__} cannot scale its displacements by {factor}; wrap an adaptx optimizer.")
 
     def reset(self, state: PyTree, params: PyTree) -> PyTree:
@@ -48,11 +48,17 @@ class Transformation(optax.GradientTransformationExtraArgs):
 
     def costs(self, leaves: Leaves) -> list[LeafCost]:
         """What every trained leaf costs, in the order of the tree."""
-        raise TypeError(f"{type(self).__name__} does not know what it costs for {len(leaves.trained)} leaves.")
+        raise TypeError(
+            f"describe and state_bytes need an adaptx optimizer, got a transformation of another library over "
+            f"{len(leaves.trained)} leaves; count the bytes of jax.eval_shape(opt.init, params)."
+        )
 
     def scalar_bytes(self, leaves: Leaves) -> int:
         """Bytes of the state that no leaf has."""
-        raise TypeError(f"{type(self).__name__} does not know what it costs for {len(leaves.trained)} leaves.")
+        raise TypeError(
+            f"describe and state_bytes need an adaptx optimizer, got a transformation of another library over "
+            f"{len(leaves.trained)} leaves; count the bytes of jax.eval_shape(opt.init, params)."
+        )
 
     def state_bytes(self, params: PyTree) -> int:
         """Bytes of the state that init(params) makes; params may be ShapeDtypeStructs, and nothing is allocated."""

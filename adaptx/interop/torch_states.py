@@ -97,7 +97,7 @@ def from_torch(
             steps[int(entry["step"])] = path
         for name, shape in expected.items():
             x = _as_numpy(entry[peer.keys[name]])
-            refuse_other_shape("from_torch", peer.keys[name], path, x, _torch_shape(name, shape, leaves.arrays[i]))
+            refuse_other_shape("from_torch", peer.keys[name], path, x, _torch_shape(name, shape))
             slots[name][i] = x.reshape(shape)
     if len(steps) > 1:
         (a, first), (b, second) = list(steps.items())[:2]
@@ -149,7 +149,7 @@ def to_torch(
         for name, column in numbers.slots.items():
             x = column[i]
             if x is not None:
-                entry[peer.keys[name]] = like.new_tensor(np.asarray(x).reshape(_torch_shape(name, x.shape, p)))
+                entry[peer.keys[name]] = like.new_tensor(np.asarray(x).reshape(_torch_shape(name, x.shape)))
         made[key] = entry
     return {"state": {key: made[key] for key in keys if made[key]}, "param_groups": groups}
 
@@ -216,7 +216,7 @@ def _refuse_other_entries(
         )
 
 
-def _torch_shape(name: str, shape: tuple[int, ...], p: PyTree) -> tuple[int, ...]:
+def _torch_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The shape in which torch keeps a slot."""
     if name == "r":
         return (*shape, 1)

@@ -171,6 +171,8 @@ def _check_functions(loss_fn: object, opt: PyTree, has_aux: object, extra: objec
         raise TypeError(
             f"extra must be {{name: function of (params, *batch)}}, got {extra!r}; pass functions, not their results."
         )
+    if "value" in extra:
+        raise TypeError("extra must not hold 'value', which is the loss and is always passed; remove it.")
     if not isinstance(opt, optax.GradientTransformation):
         hint = "call it" if callable(opt) else "pass one"
         raise TypeError(f"opt must be an optimizer such as adaptx.adam(1e-3), got {type(opt).__name__}; {hint}.")

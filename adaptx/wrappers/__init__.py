@@ -32,7 +32,7 @@ def schedule_free(
         learning_rate: > 0, the one of an optax transformation, which does not tell it; None for an adaptx optimizer.
     """
     b = number("b", b, 0.0, 1.0, open_low=True, open_high=True)
-    rate = None if learning_rate is None else number("learning_rate", learning_rate, 0.0)
+    rate = None if learning_rate is None else number("learning_rate", learning_rate, 0.0, open_low=True)
     inner = transformation("schedule_free", opt)
     return batched(ScheduleFree(inner, b, number("r", r, 0.0), number("power", power, 0.0), rate))
 

@@ -37,7 +37,7 @@ class Iterates(NamedTuple):
     iterates: dict[str, ArrayTree]  # name -> tree like the parameters, None at leaves that are not trained
     scalars: dict[str, Array]
     metrics: dict[str, Array]  # name -> f32 scalar
-    made_by: dict[str, None]  # the wrapper it belongs to, as a name alone
+    made_by: dict[str, None]  # the wrapper it belongs to, as a key: no text may be a leaf under jit
 
 
 class Wrapper(Transformation):

@@ -28,7 +28,7 @@ SHAPES = {"w": (16, 8), "v": (3, 16), "b": (8,), "s": (), "r": (4, 3)}
 def trees(opt: adaptx.Optimizer, mesh: Mesh, seed: int) -> tuple[dict, dict]:
     """One random tree of what the rule takes, whole on one device and sharded over the mesh."""
     rng = np.random.default_rng(seed)
-    shapes = {k: shape for k, shape in SHAPES.items() if opt.rule.refuses(shape) is None}
+    shapes = {k: shape for k, shape in SHAPES.items() if opt.rule.expects(shape) is None}
     whole = {k: jnp.asarray(rng.uniform(-1, 1, shape), jnp.float32) for k, shape in shapes.items()}
     sharded = {k: jax.device_put(np.asarray(x), NamedSharding(mesh, SPECS[k])) for k, x in whole.items()}
     return jax.block_until_ready((whole, sharded))

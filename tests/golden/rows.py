@@ -48,7 +48,6 @@ class Row:
 L2 = {"weight_decay": 0.1, "decay_mode": "l2"}
 OUTSIDE = {"eps_in_sqrt": False}
 PRIMED = "torch's first buffer is g, undampened: a step on a zero gradient at lr 0 beforehand starts it at 0, as ours"
-NORM_F32 = 1e-6  # the library keeps the global norm in float32 whatever the parameters' dtype, the peer in float64
 RMS_TORCH = {"decay": 0.99, **OUTSIDE}
 
 TORCH = (
@@ -119,8 +118,8 @@ OPTAX = (
     Row("optax", "adamw", "adamw", {}, {"weight_decay": 1e-4}),
     Row("optax", "adamw_decay", "adamw", {}, {"weight_decay": 0.1}),
     Row("optax", "adamw_matrices", "adamw", {}, {"weight_decay": 0.1, "decay_mask": "matrices"}),
-    Row("optax", "sgd_clipped", "sgd", {}, {"max_norm": 2.0}, learning_rate=0.1, rtol=NORM_F32),
-    Row("optax", "adam_clipped", "adam", {}, {"max_norm": 2.0}, rtol=NORM_F32),
+    Row("optax", "sgd_clipped", "sgd", {}, {"max_norm": 2.0}, learning_rate=0.1),
+    Row("optax", "adam_clipped", "adam", {}, {"max_norm": 2.0}),
 )
 
 MATRICES = ("w", "tall", "wide", "square")

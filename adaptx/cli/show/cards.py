@@ -70,7 +70,7 @@ def card(name: str) -> Card:
 def _optimizer(name: str) -> Card:
     make = optimizers.ALL[name]
     opt = make()
-    rule, controller = opt.rule, opt.controller if opt.bound else None
+    rule, controller = opt.rule, opt.controller if opt.of_controller else None
     told = [inspect.getdoc(make) or ""] if rule.name != name else []
     fields, facts = [("rule", fields_of(type(rule)))], _rule_facts(rule)
     texts = [*told, equations(rule)]
