@@ -3,6 +3,7 @@
 import warnings
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
@@ -11,12 +12,12 @@ from .engine.decoded import Row, decoded, with_kept, with_slots
 from .engine.freeze import Freeze
 from .engine.optimizer import Optimizer
 from .engine.route import Member, Route, Routed
-from .engine.state import fresh_state, refuse_what_is_no_state, treatment
+from .engine.state import fresh_state, refuse_what_is_no_state, treatment, whose
 from .engine.transformation import Transformation
 from .engine.tree import Leaves, as_arrays, take_apart
 from .values import is_traced
 from .wrappers.foreign import Foreign
-from .wrappers.wrapper import Wrapper
+from .wrappers.wrapper import Wrapper, wrapped_in
 
 Said = list[str]  # what was made up, and what was left behind
 
@@ -72,8 +73,9 @@ def _converted(state: PyTree, old: PyTree, new: PyTree, params: PyTree, said: Sa
     if isinstance(old, Wrapper):
         old.rows(state, take_apart(params))  # refuses what is not its state
         if isinstance(new, Wrapper) and new.kind == old.kind:
-            return state._replace(inner=_converted(state.inner, old.inner, new.inner, params, said))
-        if not _has(new, old.kind):
+            mine = jax.tree.map(jnp.array, state._replace(inner=None))
+            return mine._replace(inner=_converted(state.inner, old.inner, new.inner, params, said))
+        if not wrapped_in(new, old.kind):
             said.append(f"left behind the iterates of {old.kind}")
             return _converted(state.inner, old.inner, new, params, said)
     if isinstance(new, Wrapper):
@@ -84,11 +86,6 @@ def _converted(state: PyTree, old: PyTree, new: PyTree, params: PyTree, said: Sa
             return state
         raise TypeError("convert carries over states of adaptx's own optimizers, got an optax transformation; init it.")
     return _trees(state, old, new, take_apart(params), said)
-
-
-def _has(opt: object, kind: str) -> bool:
-    """Whether a wrapper of this kind is somewhere around the optimizer."""
-    return isinstance(opt, Wrapper) and (opt.kind == kind or _has(opt.inner, kind))
 
 
 def _trees(state: PyTree, old: Transformation, new: Transformation, leaves: Leaves, said: Said) -> PyTree:
@@ -120,6 +117,10 @@ def _state_of(opt: Transformation, state: PyTree, member: Member) -> State:
     if isinstance(state, Routed):
         raise TypeError("state must be the one of the optimizer `old`, got that of a route; pass that route as `old`.")
     refuse_what_is_no_state(state)
+    if set(state.made_by) != set(opt.made_by):  # pyright: ignore[reportAttributeAccessIssue]
+        raise ValueError(
+            f"convert: state is {whose(state)}, but old is {opt!r}; pass as old the optimizer the state belongs to."
+        )
     return state
 
 
@@ -148,7 +149,20 @@ def _made(member: Member, before: Before, said: Said) -> State:
         return state._replace(born=jnp.array(before.step))
     _say_slots(opt, rows, where, said)
     slots = [{} if row is None else row[1].slots for row in rows]
+    _refuse_other_forms(opt, leaves, slots)
     return with_slots(opt, leaves, state._replace(born=_age(member, before, rows, keeps, where)), slots)
+
+
+def _refuse_other_forms(opt: Optimizer, leaves: Leaves, slots: list[dict[str, Array | None]]) -> None:
+    """Raise ValueError where a parameter has other slots under the same rule: factored in one, whole in the other."""
+    for path, p, row in zip(leaves.paths, as_arrays(leaves.arrays), slots, strict=True):
+        mine = {name for name in opt.rule.slots() if opt.rule.initial(name, p) is not None}
+        came = {name for name, x in row.items() if x is not None}
+        if row and (lost := {name for name in mine - came if name in row}):
+            raise ValueError(
+                f"convert: parameter '{path}' has the slots {', '.join(sorted(came))} in the state, but "
+                f"{', '.join(sorted(lost))} under {opt.rule.name} as new has it; keep the setting that decides it."
+            )
 
 
 def _same_controller(old: Member, new: Member) -> bool:

@@ -49,6 +49,7 @@ def capped(x):
     return lax.select(lax.gt(x, most), most, x)
 
 
+@jax.custom_jvp
 def squarable(g):
     """g with finite elements brought where their squares are in range; inf and NaN stay, so that they are seen.
 
@@ -63,6 +64,13 @@ def squarable(g):
     positive, negative = np.array([[np.inf, limit], [-np.inf, -limit]], kind.dtype).view(f"uint{kind.bits}")
     words = lax.bitcast_convert_type(g, positive.dtype)
     return lax.bitcast_convert_type(_counted(_counted(words, *positive), *negative), g.dtype)
+
+
+@squarable.defjvp
+def _of_squarable(primals, tangents):
+    (g,), (dg,) = primals, tangents
+    bounded = squarable(g)
+    return bounded, lax.select(lax.eq(bounded, g), dg, lax.full_like(dg, 0))
 
 
 def _counted(words, start, last):

@@ -171,7 +171,7 @@ def decay(name: str, value: Scalar) -> Decay:
 def flag(name: str, value: object) -> bool:
     """A structural switch: a plain bool, never traced."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(f"{name} must be True or False, got {value!r} ({type(value).__name__}); it cannot be traced.")
+        raise TypeError(f"{name} must be True or False, got {value!r} ({type(value).__name__}); pass a plain bool.")
     return bool(value)
 
 
@@ -307,7 +307,9 @@ def one_of(name: str, value: object, valid: tuple[str, ...]) -> str:
 def whole(name: str, value: object, low: int) -> int:
     """A structural count: a plain int ≥ low, never traced."""
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
-        raise ValueError(f"{name} must be an integer ≥ {low}, got {value!r}; pass a plain int.")
+        array = f"; where arrays are made of arguments, keep it out: static_args=({name!r},)"
+        remedy = array if isinstance(value, jax.Array) else "; pass a plain int"
+        raise ValueError(f"{name} must be an integer ≥ {low}, got {value!r}{remedy}.")
     return int(value)
 
 

@@ -135,9 +135,21 @@ def loss_of(opts: list["Optimizer"], extra: Mapping[str, PyTree]) -> Array | Non
             f"{needs[0]} needs the loss: expected value={got}; call update(grads, state, params, value=loss), or "
             "step(…, value=loss)."
         )
-    if np.shape(extra["value"]):
-        raise ValueError(f"value must be the scalar loss, got shape {np.shape(extra['value'])}; pass its mean.")
-    return extra["value"]
+    return scalar_loss(extra["value"])
+
+
+def scalar_loss(value: PyTree) -> Array:
+    """A loss as it may be measured.
+
+    Raises:
+        TypeError: where it is no number.
+        ValueError: where it is more than one.
+    """
+    if not isinstance(value, (int, float, np.number, np.ndarray, jax.Array)):
+        raise TypeError(f"value must be the scalar loss, got {value!r} ({type(value).__name__}); pass a number.")
+    if np.shape(value):
+        raise ValueError(f"value must be the scalar loss, got shape {np.shape(value)}; pass its mean.")
+    return value  # pyright: ignore[reportReturnType]
 
 
 def extra_of(opt: "Optimizer", name: str, extra: Mapping[str, PyTree], leaves: Leaves) -> list[Array | None]:

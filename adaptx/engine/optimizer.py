@@ -14,6 +14,7 @@ from ..base import Controller, Rule, State, fields_of
 from ..controllers.constant import Constant, Direction
 from ..values import Scalar, Scheduled, is_scheduled, number
 from . import cost
+from .decoded import with_kept
 from .groups import Call, Group, advance, refuse_unknown_extra, refuse_without_params
 from .options import EngineOptions, Options, flat, options, refuse_unknown
 from .state import fresh_kept, fresh_slots, fresh_state, refuse_what_is_no_state, treatment
@@ -173,6 +174,10 @@ class Optimizer(Transformation):
         before = self.options.factor
         made = dataclasses.replace(self.options, factor=factor if before is None else before * factor)
         return dataclasses.replace(self, options=made)
+
+    def rebased(self, state: State, leaves: Leaves, fine: list[Array]) -> State:
+        """The state for parameters that were moved from outside: what rounding keeps of them begins there."""
+        return with_kept(self, treatment(self, leaves), state, fine)
 
     def reset(self, state: State, params: PyTree) -> State:
         """The state at params with fresh slots, bias corrections beginning anew; step number and controller go on."""

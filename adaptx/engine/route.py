@@ -183,6 +183,13 @@ class Route(Transformation):
         """The same with every displacement multiplied by a factor, independent weight decay aside."""
         return dataclasses.replace(self, groups={name: group.scaled(factor) for name, group in self.groups.items()})
 
+    def rebased(self, state: Routed, leaves: Leaves, fine: list[Array]) -> Routed:
+        """The state for parameters that were moved from outside."""
+        where, members = dict(zip(leaves.trained, fine, strict=True)), self.members(leaves)
+        parts = [(m, [where[i] for i in m.leaves.trained]) for m in members]
+        states = {m.names: m.opt.rebased(self.state_of(state, m.names), m.leaves, some) for m, some in parts}
+        return self.assembled(states, (), state.step, state.metrics)
+
     def reset(self, state: Routed, params: PyTree) -> Routed:
         """The state at params with fresh slots; step number and controllers go on."""
         members = self.members(take_apart(params))
@@ -262,8 +269,10 @@ def refuse_other_state(state: object) -> None:
         )
 
 
-def _check_group(name: str, group: object) -> None:
+def _check_group(name: object, group: object) -> None:
     where = f"route: group {name!r}"
+    if not isinstance(name, str) or not name or "/" in name:
+        raise ValueError(f"{where}: expected a name without '/', which metrics are named by; rename it.")
     if isinstance(group, type) or callable(group):
         raise TypeError(f"{where} is {getattr(group, '__name__', group)!r}, which was not called; call it.")
     if not isinstance(group, (Optimizer, Route, Freeze)):

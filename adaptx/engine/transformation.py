@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from ..values import Scalar, same_value, value_hash
 from .cost import LeafCost, table
@@ -40,6 +40,11 @@ class Transformation(optax.GradientTransformationExtraArgs):
     def scaled(self, factor: Scalar) -> "Transformation":
         """The same with every displacement multiplied by a factor, independent weight decay aside."""
         raise TypeError(f"{type(self).__name__} cannot scale its displacements by {factor}; wrap an adaptx optimizer.")
+
+    def rebased(self, state: PyTree, leaves: Leaves, fine: list[Array]) -> PyTree:
+        """The state for parameters that were moved from outside, where they are known as finely as `fine`."""
+        del leaves, fine
+        return state
 
     def reset(self, state: PyTree, params: PyTree) -> PyTree:
         """The state with everything learned from gradients as `init` makes it, and all else as it is."""

@@ -82,8 +82,9 @@ def from_torch(
     peer, leaves = _peer("from_torch", opt), take_apart(params)
     if not isinstance(state_dict, dict) or not {"state", "param_groups"} <= set(state_dict):
         raise TypeError(
-            "from_torch takes a dict with 'state' and 'param_groups', such as torch_optimizer.state_dict(), got "
-            f"{type(state_dict).__name__}; call state_dict()."
+            "from_torch takes a dict with 'state' and 'param_groups', got "
+            f"{f'one with {sorted(state_dict)}' if isinstance(state_dict, dict) else type(state_dict).__name__}; pass "
+            "what torch_optimizer.state_dict() returns."
         )
     _refuse_other_flags("from_torch", opt.rule, state_dict["param_groups"])
     order = _order("from_torch", [x for group in state_dict["param_groups"] for x in group["params"]], leaves, names)

@@ -17,6 +17,7 @@ Departs from the paper in: the mean in place of the sum for rows and columns, wh
 leaves at 0.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -74,7 +75,8 @@ class Adafactor(Rule):
         q: Scalar = None
         v: Scalar = None
         if self._factored(g):
-            r, q = (old + weight * (jnp.mean(square, axis) - old) for old, axis in ((s.r, -1), (s.q, -2)))
+            means = (jnp.sum(square / g.shape[axis], axis) for axis in (-1, -2))  # the sum may be out of range
+            r, q = (old + weight * (mean - old) for old, mean in zip((s.r, s.q), means, strict=True))
         else:
             v = s.v + weight * (square - s.v)
         return Factors(r, q, v, None if self.b1 is None else ema(s.m, self._clipped(g, r, q, v), self.b1))
@@ -82,6 +84,9 @@ class Adafactor(Rule):
     def direction(self, g, s, old, p, k):
         u = self._clipped(g, s.r, s.q, s.v) if self.b1 is None else s.m
         return jnp.maximum(self.eps2, self._rms(p)) * u if self.scale_parameter else u
+
+    def rescaled(self, unit):
+        return replace(self, eps1=self.eps1 * unit**2)
 
     def precondition(self, x, s):
         return divide(x, root(self._second(x, s.r, s.q, s.v)))
@@ -92,7 +97,7 @@ class Adafactor(Rule):
     def _second(self, g, r, q, v):
         if not self._factored(g):
             return v
-        return divide(r, jnp.mean(r, -1, keepdims=True))[..., None] * q[..., None, :]
+        return divide(r, jnp.sum(r / r.shape[-1], -1, keepdims=True))[..., None] * q[..., None, :]
 
     def _clipped(self, g, r, q, v):
         u = divide(g, root(self._second(g, r, q, v)))

@@ -16,6 +16,7 @@ Departs from the papers in: the iteration runs in f32 rather than bf16; the mean
 form), which d does not see.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -56,6 +57,9 @@ class Muon(Rule):
 
     def foreseeable(self, whole):
         return True
+
+    def rescaled(self, unit):
+        return replace(self, eps=self.eps * unit)
 
     def direction(self, g, s, old, p, k):
         rows, columns = g.shape[-2:]

@@ -18,6 +18,7 @@ from jaxtyping import PyTree
 from ..engine.telemetry import found, metrics
 from ..engine.transformation import Transformation
 from ..engine.tree import Frozen, is_none, is_trained, strong
+from ..wrappers.wrapper import takes_any
 
 Loss = Callable[..., PyTree]  # (params, *batch) -> a scalar, or (scalar, aux)
 Extra = Mapping[str, Callable[..., PyTree]]  # name -> function of (params, *batch)
@@ -73,6 +74,7 @@ def _bound(run: Callable[..., PyTree], loss_fn: Loss, opt: PyTree, has_aux: bool
             )
         arrays, rest = split(params)
         _check_not_donated(arrays, state)
+        state = _unshared(state)
         arrays, state, out = run(structure, rest, dynamic, arrays, state, *batch)
         return join(arrays, rest), state, out
 
@@ -110,12 +112,13 @@ def _one(structure, rest, dynamic_opt, carry, batch):
     (loss, aux), found_grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
     params, grads = join(arrays, rest), join(found_grads, _without(rest))
     more = {name: function(params, *batch) for name, function in extra}
+    searches = {"grad": grads, "value_fn": lambda params: loss_of(split(params)[0])[0]}  # for optax's line searches
     if static_opt is None:
-        params, state = dynamic_opt.step(grads, state, params, value=loss, **more)
+        searches = searches if takes_any(dynamic_opt) else {}
+        params, state = dynamic_opt.step(grads, state, params, value=loss, **searches, **more)
     else:
-        value_fn = lambda params: loss_of(split(params)[0])[0]  # noqa: E731, for optax's line searches
         opt = optax.with_extra_args_support(static_opt)
-        updates, state = opt.update(grads, state, params, value=loss, grad=grads, value_fn=value_fn, **more)
+        updates, state = opt.update(grads, state, params, value=loss, **searches, **more)
         params = optax.apply_updates(params, updates)
     out = {"loss": loss.astype(jnp.float32), **(metrics(state) if found(state) else {})}
     return split(params)[0], state, {**out, "aux": aux} if has_aux else out
@@ -190,6 +193,16 @@ def _check_not_donated(arrays: list[PyTree], state: PyTree) -> None:
             raise RuntimeError(
                 f"the buffers of {what} were donated to an earlier step and are gone; go on with what it returned."
             )
+
+
+def _unshared(state: PyTree) -> PyTree:
+    """The state with a copy of every array that it holds a second time, as no buffer can be donated twice."""
+    leaves, treedef = jax.tree.flatten(state)
+    if len({id(x) for x in leaves}) == len(leaves):
+        return state
+    seen: set[int] = set()
+    once = [jnp.copy(x) if isinstance(x, jax.Array) and (id(x) in seen or seen.add(id(x))) else x for x in leaves]
+    return jax.tree.unflatten(treedef, once)
 
 
 def _check_batch(loss_fn: Loss, count: int) -> None:

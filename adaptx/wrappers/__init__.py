@@ -10,6 +10,7 @@ from .foreign import transformation
 from .reading import eval_params as eval_params
 from .schedule_free import ScheduleFree
 from .shield import Shield
+from .wrapper import wrapped_in
 
 
 def schedule_free(
@@ -34,6 +35,8 @@ def schedule_free(
     b = number("b", b, 0.0, 1.0, open_low=True, open_high=True)
     rate = None if learning_rate is None else number("learning_rate", learning_rate, 0.0, open_low=True)
     inner = transformation("schedule_free", opt)
+    if wrapped_in(inner, "shield"):
+        raise TypeError("schedule_free: a shield inside would roll back z, not the parameters; put the shield around.")
     return batched(ScheduleFree(inner, b, number("r", r, 0.0), number("power", power, 0.0), rate))
 
 
@@ -79,7 +82,7 @@ def shield(opt: GradientTransformation, factor: Scalar = 0.2, tolerance: Scalar 
         block: steps, ≥ 1.
     """
     inner = transformation("shield", opt)
-    if isinstance(inner, Shield):
+    if wrapped_in(inner, "shield"):
         raise TypeError("shield takes an optimizer, got one that has a shield already; one is enough.")
     factor = number("factor", factor, 0.0, 1.0, open_low=True, open_high=True)
     tolerance = number("tolerance", tolerance, 0.0, open_low=True)

@@ -7,7 +7,7 @@ from ..engine.transformation import Transformation
 from ..engine.tree import as_arrays, take_apart
 from ..numerics import one_minus_power
 from ..values import Decay, Scalar, static, value_class
-from .wrapper import Iterates, Row, Wrapper
+from .wrapper import Iterates, Row, Wrapper, chosen
 
 
 @value_class
@@ -89,3 +89,8 @@ class Lookahead(Wrapper):
         now = c["since"] == 0
         slow = jnp.where(now, row["slow"] + self.alpha * (new - row["slow"]), row["slow"])
         return {"slow": slow}, jnp.where(now, slow, new)
+
+    def settled(self, inner: PyTree, rows: list[Row], c: Row, params: PyTree) -> PyTree:
+        """What rounding keeps of fast weights begins anew where they were moved to the slow ones."""
+        slow = [row["slow"] for row in rows]
+        return chosen(c["since"] == 0, self.inner.rebased(inner, take_apart(params), slow), inner)

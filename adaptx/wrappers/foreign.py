@@ -8,6 +8,7 @@ from jaxtyping import Array, PyTree
 from ..base import State
 from ..engine.route import Routed
 from ..engine.transformation import Transformation
+from ..engine.tree import is_none, is_trained
 from ..values import Scalar, static, value_class
 
 
@@ -27,6 +28,8 @@ class Foreign(Transformation):
     ) -> tuple[PyTree, PyTree]:
         """Its updates."""
         updates, state = optax.with_extra_args_support(self.transformation).update(grads, state, params, **extra)
+        if params is not None:  # an update that is None is one of zero
+            updates = jax.tree.map(_moved, params, updates, is_leaf=is_none)
         if self.factor is not None:
             updates = jax.tree.map(lambda u: (self.factor * u).astype(u.dtype), updates)
         return updates, state
@@ -60,6 +63,10 @@ def took_step(before: PyTree, after: PyTree) -> Array | None:
     nodes = [_found(tree, kinds) for tree in (before, after)]
     signs = [sign for old, new in zip(*nodes, strict=True) if (sign := _took(old, new)) is not None]
     return None if not signs else jnp.all(jnp.stack(signs))
+
+
+def _moved(p: PyTree, u: PyTree) -> PyTree:
+    return jnp.zeros_like(p) if u is None and is_trained(p) else u
 
 
 def _took(before: PyTree, after: PyTree) -> Array | None:

@@ -61,7 +61,10 @@ class ScheduleFree(Wrapper):
         updates, inner = self.inner.update(grads, state.inner, leaves.join(ys, lambda leaf: leaf), **extra)
         moves, counted = as_arrays(leaves.column(updates)), took_step(state.inner, inner)
         zs = [row["z"] for row in rows]
-        after = _free(self.numbers(state), zs, ys, moves, self._rate(inner), state.scalars)
+        mine = self.numbers(state)
+        rate = mine.learning_rate  # pyright: ignore[reportAttributeAccessIssue]
+        rate = _told(inner) if rate is None else jnp.asarray(rate, jnp.float32)
+        after = _free(mine, zs, ys, moves, rate, state.scalars)
         zs, ys, scalars = chosen(counted, after, (zs, ys, state.scalars))
         kept = [{"z": z, "y": None if row["y"] is None else y} for z, y, row in zip(zs, ys, rows, strict=True)]
         out = [y.astype(p.dtype) for y, p in zip(ys, ps, strict=True)]
@@ -73,20 +76,19 @@ class ScheduleFree(Wrapper):
         fine = leaves.join([p.astype(arithmetic(p)) for p in as_arrays(leaves.arrays)], lambda leaf: leaf)
         return self.around(self.inner.reset(state.inner, fine), params)
 
-    def _rate(self, inner: PyTree) -> Array:
-        """γ of this step.
 
-        Raises:
-            ValueError: where the optimizer inside does not tell it.
-        """
-        if self.learning_rate is not None:
-            return jnp.asarray(self.learning_rate, jnp.float32)
-        if len(states(inner)) != 1 or "learning_rate" not in states(inner)[0].metrics:
-            raise ValueError(
-                "schedule_free weighs by the learning rate, which the optimizer inside does not tell; pass it: "
-                "schedule_free(opt, learning_rate=…)."
-            )
-        return read(inner, "learning_rate")
+def _told(inner: PyTree) -> Array:
+    """The learning rate of this step, as the optimizer inside tells it.
+
+    Raises:
+        ValueError: where it does not.
+    """
+    if len(states(inner)) != 1 or "learning_rate" not in states(inner)[0].metrics:
+        raise ValueError(
+            "schedule_free weighs by the learning rate, which the optimizer inside does not tell; pass it: "
+            "schedule_free(opt, learning_rate=…)."
+        )
+    return read(inner, "learning_rate")
 
 
 def fine_of(rows: list[PyTree], ps: list[Array]) -> list[Array]:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from ..engine.groups import scalar_loss
 from ..engine.norms import global_norm, refuse_local
 from ..engine.transformation import Transformation
 from ..engine.tree import as_arrays, gradients, take_apart
@@ -26,10 +27,11 @@ class Shield(Wrapper):
         tripped:  p ← the last good snapshot, slots ← as at init, s ← factor · s
         good:     at a block's end, snapshot ← p, (R, σ_R) ← (μ, σ)
 
-    Every displacement of the optimizer inside is multiplied by s. R is raised to the loss at the snapshot after a trip:
-    without that a shield goes back for ever where the snapshot lies above the old R; forgetting R instead would take a
-    block that blows up, but stays finite, for the new standard. The step number, and with it a schedule, goes on, as do
-    a controller's scalars and marks; of a foreign optax transformation all state starts afresh.
+    Every displacement of the optimizer inside, independent weight decay aside, is multiplied by s. R is raised to the
+    loss at the snapshot after a trip: without that a shield goes back for ever where the snapshot lies above the old R;
+    forgetting R instead would take a block that blows up, but stays finite, for the new standard. The step number, and
+    with it a schedule, goes on, as do a controller's scalars and marks; of a foreign optax transformation all state
+    starts afresh.
     No paper.
     """
 
@@ -90,12 +92,10 @@ class Shield(Wrapper):
 
 def loss_of(extra: dict[str, PyTree]) -> Array:
     """The loss; ValueError where it is missing or no scalar."""
-    value = extra.get("value")
-    if value is None or jnp.shape(value):
+    if extra.get("value") is None:
         came = ", ".join(sorted(extra.keys() - {"value"})) or "none"
-        came = came if value is None else f"shape {jnp.shape(value)}"
         raise ValueError(f"shield needs the scalar loss, got {came}; pass value=loss to update or step.")
-    return jnp.asarray(value, jnp.float32)
+    return jnp.asarray(scalar_loss(extra["value"]), jnp.float32)
 
 
 @jax.jit

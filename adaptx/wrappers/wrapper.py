@@ -116,7 +116,17 @@ class Wrapper(Transformation):
         rows, outs, scalars = _follow(
             self.numbers(state), rows, as_arrays(leaves.arrays), as_arrays(news), state.scalars, counted
         )
-        return leaves.join(outs, lambda leaf: leaf), self.after(inner, rows, scalars, leaves)
+        params = leaves.join(outs, lambda leaf: leaf)
+        return params, self.after(self.settled(inner, rows, scalars, params), rows, scalars, leaves)
+
+    def settled(self, inner: PyTree, rows: list[Row], c: Row, params: PyTree) -> PyTree:
+        """The state of the optimizer inside where `follow` moved its parameters."""
+        del rows, c, params
+        return inner
+
+    def rebased(self, state: Iterates, leaves: Leaves, fine: list[Array]) -> Iterates:
+        """The state for parameters that were moved from outside to `fine`."""
+        return state._replace(inner=self.inner.rebased(state.inner, leaves, fine))
 
     def after(self, inner: PyTree, rows: list[Row], scalars: Row, leaves: Leaves) -> Iterates:
         """The state from its parts."""
@@ -150,10 +160,7 @@ class Wrapper(Transformation):
 
     def _taken(self, extra: dict[str, PyTree]) -> dict[str, PyTree]:
         """The arguments that `step` takes: as optax has it, update is given those of others too."""
-        inner: Transformation = self
-        while isinstance(inner, Wrapper):
-            inner = inner.inner
-        if isinstance(inner, Foreign):
+        if takes_any(self):
             return extra
         return {name: x for name, x in extra.items() if name in self.requires | COMMON}
 
@@ -223,11 +230,21 @@ def _follow(
         dtype = arithmetic(old)
         c = {name: x.astype(dtype) for name, x in scalars.items()}
         row_after, out = wrapper.follow(row, old.astype(dtype), new.astype(dtype), c)
-        return chosen(counted, row_after, row), chosen(counted, out.astype(old.dtype), old)
+        return chosen(counted, row_after, row), chosen(counted, out.astype(old.dtype), new)
 
     pairs = [one(*x) for x in zip(rows, olds, news, strict=True)]
     scalars = {name: x.astype(before[name].dtype) for name, x in scalars.items()}
     return [row for row, _ in pairs], [out for _, out in pairs], chosen(counted, scalars, before)
+
+
+def takes_any(opt: PyTree) -> bool:
+    """Whether an optimizer inside of wrappers is another library's: what it may be given is not known."""
+    return takes_any(opt.inner) if isinstance(opt, Wrapper) else isinstance(opt, Foreign)
+
+
+def wrapped_in(opt: object, kind: str) -> bool:
+    """Whether a wrapper of this kind is somewhere around the optimizer."""
+    return isinstance(opt, Wrapper) and (opt.kind == kind or wrapped_in(opt.inner, kind))
 
 
 def chosen(counted: Array | None, new: PyTree, old: PyTree) -> PyTree:
