@@ -139,7 +139,7 @@ def test_what_cannot_be_carried_is_refused():
     old = route({"one": adam(), "two": freeze()}, by=BOTH)
     routed = advance(old, old.init(PARAMS), PARAMS)[1]
     for arguments, error, words in (
-        ((state, adaptx.lion(), opt, params), ValueError, "state belongs to adam, but this optimizer is lion"),
+        ((state, adaptx.lion(), opt, params), ValueError, "state is that of adam, but old is lion"),
         ((state, opt, adam, params), TypeError, "two adaptx optimizers"),
         (({}, opt, adam(storage="bf16"), params), TypeError, "state must be the State"),
         ((routed, opt, adam(storage="bf16"), params), TypeError, "pass that route as `old`"),

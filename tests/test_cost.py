@@ -79,5 +79,5 @@ def test_other_optimizers_are_refused():
     import optax
 
     opt = adaptx.averaged(optax.adam(1e-3))
-    with pytest.raises(TypeError, match="Foreign does not know what it costs"):
+    with pytest.raises(TypeError, match="need an adaptx optimizer"):
         opt.describe({"w": PARAMS["w"]})

@@ -57,7 +57,7 @@ MISUSES = [
            ("initial_accumulator", "[0, inf)", "-1")),
     Misuse("flag_is_number", lambda: adaptx.adam(debias=1), TypeError, ("debias", "True or False", "1", "int")),
     Misuse("flag_is_array", lambda: adaptx.momentum(nesterov=jnp.array(True)), TypeError,
-           ("nesterov", "True or False", "traced")),
+           ("nesterov", "True or False", "plain bool")),
     Misuse("momentum_is_bool", lambda: adaptx.rmsprop(momentum=True), TypeError, ("momentum", "real number", "True")),
     # engine options
     Misuse("unknown_option", lambda: adaptx.adam(weight_dcay=0.1), TypeError,

@@ -54,14 +54,14 @@ class Transformation(optax.GradientTransformationExtraArgs):
     def costs(self, leaves: Leaves) -> list[LeafCost]:
         """What every trained leaf costs, in the order of the tree."""
         raise TypeError(
-            f"describe and state_bytes need an adaptx optimizer, got a transformation of another library over "
+            "describe and state_bytes need an adaptx optimizer, got another library's transformation over "
             f"{len(leaves.trained)} leaves; count the bytes of jax.eval_shape(opt.init, params)."
         )
 
     def scalar_bytes(self, leaves: Leaves) -> int:
         """Bytes of the state that no leaf has."""
         raise TypeError(
-            f"describe and state_bytes need an adaptx optimizer, got a transformation of another library over "
+            "describe and state_bytes need an adaptx optimizer, got another library's transformation over "
             f"{len(leaves.trained)} leaves; count the bytes of jax.eval_shape(opt.init, params)."
         )
 
