@@ -68,7 +68,7 @@ def prepared(group: Group, how: Treatment, call: Call) -> tuple[Part, tuple[Leaf
     opt, layout, leaves = group.opt, how.layout, group.leaves
     refuse_batch(opt)
     # schedules are evaluated here, outside the compiled step: they may close over values of an outer trace
-    now: Optimizer = at_step(opt, call.step)
+    now: Optimizer = at_step(opt, call.step) if opt.scheduled else opt
     ps = layout.gather(as_arrays(leaves.arrays))
     rows = rows_of(opt, group.state, how, ps)
     scales = at_step(now.options.scales(leaves), call.step)  # functions of (path, leaf) may give schedules

@@ -42,7 +42,7 @@ class Optimizer(Transformation):
     of_rule: tuple[str, ...] = dataclasses.field(default=(), metadata=STRUCTURE)  # its arguments that are the rule's
     of_controller: tuple[str, ...] = dataclasses.field(default=(), metadata=STRUCTURE)  # and the controller's
 
-    @property
+    @cached_property
     def controller(self) -> Controller:
         """The controller of the learning rate; of a number or a schedule the one that measures nothing."""
         rate = self.learning_rate
@@ -72,7 +72,7 @@ class Optimizer(Transformation):
     def shown(self, now: "Optimizer") -> dict[str, Scalar]:
         """The hyperparameters that are schedules, by name, with the values of the optimizer at this step."""
         out: dict[str, Scalar] = {}
-        if not self._scheduled:
+        if not self.scheduled:
             return out
         parts = ((self.rule, now.rule, ""), (self.options, now.options, ""))
         for mine, current, prefix in (*parts, (self.controller, now.controller, f"{self.controller.name}.")):
@@ -83,7 +83,7 @@ class Optimizer(Transformation):
         return out
 
     @cached_property
-    def _scheduled(self) -> bool:
+    def scheduled(self) -> bool:
         """Whether any hyperparameter is a schedule."""
         parts = (self.rule, self.options, self.learning_rate)
         return any(map(is_scheduled, jax.tree.leaves(parts, is_leaf=is_scheduled)))

@@ -52,9 +52,11 @@ def treatment(opt: "Optimizer", leaves: Leaves) -> Treatment:
                 f"{rule.name} takes {expected}, but parameter '{leaves.paths[i]}' has shape {np.shape(p)}; give that "
                 "leaf another optimizer with adaptx.route."
             )
-    least, setting = options.least_narrow, options.storage
+    least, setting, own = options.least_narrow, options.storage, any(slot.own for slot in rule.slots().values())
     excluded, decayed = options.excluded(leaves), options.decayed(leaves)
-    shelves = [shelf(setting, rule, _abstract(p), e, least) for p, e in zip(leaves.arrays, excluded, strict=True)]
+    kinds = [(_abstract(p) if own else None, e) for p, e in zip(leaves.arrays, excluded, strict=True)]
+    made = {kind: shelf(setting, rule, *kind, least) for kind in dict.fromkeys(kinds)}
+    shelves = [made[kind] for kind in kinds]
     layout = leaves
     if options.layout == "packed":
         layout = packed(leaves, rule, opt.controller, list(zip(excluded, decayed, strict=True)))
@@ -196,14 +198,15 @@ def refuse_foreign(opt: "Optimizer", state: State, how: Treatment) -> None:
 
 def _refuse_other_types(opt: "Optimizer", how: Treatment, slots: list[dict], ps: list[Array]) -> None:
     """Raise ValueError where slots do not lie as this storage keeps them for these parameters."""
-    for label, row, p, where in zip(how.layout.names, slots, ps, how.shelves, strict=True):
+    for i, (row, p, where) in enumerate(zip(slots, ps, how.shelves, strict=True)):
         expected = stored_type(where, np.shape(p), arithmetic(p))
         for name, x in row.items():
             came = None if x is None else (np.shape(x), np.dtype(x.dtype))
             if came != expected[name]:
                 raise ValueError(
-                    f"slot '{name}' of parameter '{label}' is {_words(came)}, expected {_words(expected[name])} for "
-                    f"this parameter and storage {opt.options.given()['storage']!r}; {AGAIN}"
+                    f"slot '{name}' of parameter '{how.layout.names[i]}' is {_words(came)}, expected "
+                    f"{_words(expected[name])} for this parameter and storage {opt.options.given()['storage']!r}; "
+                    f"{AGAIN}"
                 )
 
 
