@@ -27,7 +27,7 @@ from .trust_ratio import TrustRatio as trust_ratio
 
 
 def shield(*_: object, **__: object) -> NoReturn:
-    """Now a wrapper around the whole optimizer.
+    """A signpost: the shield is a wrapper around the whole optimizer.
 
     Raises:
         TypeError: always; the message says what to write.

@@ -1,8 +1,8 @@
 """One optimizer step, top to bottom, on lists of arrays.
 
-    norm of all gradients, clipping factor, whether the step counts                       norms.py
+    norm of all gradients (norms.py), clipping factor, whether the step counts            here
     for every leaf: gradient -> slots, direction, what the controller measures            array.py, storage.py
-    sum over the leaves, update the controller's scalars, apart from both sides
+    sum over the leaves, update the controller's scalars, where the compiler cannot repeat it for every leaf
     for every leaf: direction -> displacement -> new parameter                            array.py, rounding.py
     metrics, step counter
 

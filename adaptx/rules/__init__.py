@@ -1,4 +1,4 @@
-"""The rules, one paper a file. `ALL`, the registry tests and the command line walk, has those that are optimizers."""
+"""The rules, one family a file. `ALL`, the registry tests and the command line walk, has those that are optimizers."""
 
 from .adafactor import Adafactor as Adafactor
 from .adagrad import Adagrad as Adagrad
