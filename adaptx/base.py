@@ -80,7 +80,7 @@ class Rule(ABC):
     pointwise: ClassVar[bool] = True  # commutes with concatenation: element i sees nothing but element i
     degree: ClassVar[int] = 0  # scaling every gradient by c scales d by c**degree (ε aside): 1 SGD, 0 the Adam family
     reads_params: ClassVar[bool] = False  # whether advance or direction looks at p
-    requires: ClassVar[frozenset[str]] = frozenset()  # extra arguments of update, trees like the parameters: a Hessian's diagonal
+    requires: ClassVar[frozenset[str]] = frozenset()  # extra arguments, trees like p: a Hessian's diagonal
     ranks: ClassVar[tuple[int, ...] | None] = None  # numbers of axes it accepts; None for any
     reference: ClassVar[str] = ""  # arXiv number or citation
 

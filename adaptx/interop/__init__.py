@@ -1,4 +1,4 @@
-"""States carried over between adaptx and other libraries, mid-training: the next step is what it would have been, to rounding."""
+"""States carried over between adaptx and other libraries, mid-training: to rounding, the next step is the same."""
 
 from .optax_states import from_optax as from_optax
 from .optax_states import to_optax as to_optax
