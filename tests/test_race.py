@@ -39,10 +39,10 @@ def single_run(contestant, dataset, settings, rate, seed):
     )
 
 
-SLOW = [name for name in contestants.CLASSICAL if name not in ("adam", "momentum")]
+SLOW = [name for name in contestants.CLASSICAL if name != "adam"]
 
 
-@pytest.mark.parametrize("name", ["adam", "momentum", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+@pytest.mark.parametrize("name", ["adam", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
 def test_a_member_equals_its_single_run(wine, name):
     contestant = contestants.CLASSICAL[name]
     course = contest.run(contestant, wine, SETTINGS)

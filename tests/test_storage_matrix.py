@@ -198,7 +198,7 @@ print("identical")
 
 
 @pytest.mark.multi
-@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+@pytest.mark.parametrize("kind", ["Auto", pytest.param("Explicit", marks=pytest.mark.slow)])
 def test_sharded_is_whole_to_the_bit(kind: str):
     """Eight devices: the same codes, bounds and parameters, random bits included; the same leaves are excluded."""
     # a loop is cut into as many pieces as there are threads, and the ends of its pieces may round otherwise
