@@ -101,7 +101,8 @@ def test_controllers_of_global_scope_may_be_joined():
 STORED = [(s, r) for s in NAMES for r in POLICIES]
 # adam in every pair; the other rules, of which neither a layout nor a rounding knows anything, in turn
 TYPED = [
-    pytest.param(c, layout, pairs, id=f"{c.name}-{layout}")
+    # of "leaf", the contracts look at every pair of dtypes too
+    pytest.param(c, layout, pairs, id=f"{c.name}-{layout}", marks=() if layout == "packed" else pytest.mark.slow)
     for i, c in enumerate(DEFAULTS)
     for layout in LAYOUTS
     for pairs in [STORED if c.name == "adam" else [STORED[i % 12], STORED[(i + 5) % 12]]]
@@ -109,10 +110,7 @@ TYPED = [
 ]
 
 
-# of "leaf", the contracts look at every pair of dtypes too
-@pytest.mark.parametrize(
-    ("c", "layout", "pairs"), [pytest.param(*x, marks=() if x[1] == "packed" else pytest.mark.slow) for x in TYPED]
-)
+@pytest.mark.parametrize(("c", "layout", "pairs"), TYPED)
 def test_types_hold_in_every_storage_and_rounding(c: Case, layout, pairs):
     dtypes = {"b": jnp.bfloat16, "d": jnp.float16, "e": jnp.bfloat16}
     for storage, rounding in pairs:
