@@ -10,7 +10,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, DTypeLike, PyTree
@@ -49,34 +48,22 @@ def capped(x):
     return lax.select(lax.gt(x, most), most, x)
 
 
-@jax.custom_jvp
 def squarable(g):
-    """g with finite elements brought where their squares are in range; inf and NaN stay, so that they are seen.
+    """g brought where squares are in range, inf too: see `showing`; NaN stays.
 
     A second moment that stops at the largest number, under a gradient that goes on, would be a step of any length.
-
-    Words of floating-point numbers, counted on from inf, end with the positive numbers, the largest last; counted on
-    from −inf, with the negative ones. So one minimum each bounds them and passes inf and NaN by. A choice between g and
-    its bounded form would do the same, but XLA computes a chain on one array where it is read and stores a choice.
     """
-    kind = jnp.finfo(g.dtype)
-    limit = 2.0 ** (kind.maxexp // 2 - 1)
-    positive, negative = np.array([[np.inf, limit], [-np.inf, -limit]], kind.dtype).view(f"uint{kind.bits}")
-    words = lax.bitcast_convert_type(g, positive.dtype)
-    return lax.bitcast_convert_type(_counted(_counted(words, *positive), *negative), g.dtype)
+    limit = 2.0 ** (jnp.finfo(g.dtype).maxexp // 2 - 1)
+    return lax.clamp(lax.full((), -limit, g.dtype), g, lax.full((), limit, g.dtype))
 
 
-@squarable.defjvp
-def _of_squarable(primals, tangents):
-    (g,), (dg,) = primals, tangents
-    bounded = squarable(g)
-    return bounded, lax.select(lax.eq(bounded, g), dg, lax.full_like(dg, 0))
+def showing(x, g):
+    """x, NaN where g is not finite.
 
-
-def _counted(words, start, last):
-    """Unsigned words, those beyond the last one brought back to it, counted from `start` upwards and round."""
-    reach = np.subtract(last, start, dtype=last.dtype)
-    return lax.add(lax.clamp(np.zeros_like(reach), lax.sub(words, start), reach), start)
+    That a choice in `squarable` could keep inf apart: XLA computes a chain on one array wherever it is read, but stores
+    what is made of two, and that would be a copy of every gradient.
+    """
+    return lax.add(x, lax.mul(lax.full_like(g, 0), g))
 
 
 def one_minus_power(decay: Decay, t):

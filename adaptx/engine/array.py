@@ -16,7 +16,7 @@ from jax import lax
 from jaxtyping import Array, DTypeLike, PyTree
 
 from ..base import Clock, Controller, Leaf, Record, Rule, Tick
-from ..numerics import scaled, squarable
+from ..numerics import scaled, showing, squarable
 from ..values import Scalar
 from . import rounding
 from .storage import Shelf, Slots, Stored, salt
@@ -109,13 +109,13 @@ def observe(plan: LeafPlan, share: Share, place: Place, g: Array, c: Record) -> 
     """Feed and measure one array, c the controller's scalars before this step: (what its move needs, its sums)."""
     controller, k = share.controller, share.tick
     x = rounding.opened(plan.rounding, place.p, place.kept, plan.dtype)
-    whole = _incoming(plan, share, g, x)
-    g = _bounded(share, whole)
-    fed = _fed(share, g, x, c)
-    slots = _advanced(plan, share, place, controller.feed(whole, x, c, k) if plan.storage.narrow else fed, x, c)
+    g = _incoming(plan, share, g, x)
+    fed = controller.feed(g, x, c, k)
+    slots = _advanced(plan, share, place, fed, x, c)
     d = _direction(plan, share, place, fed, x, slots, (c, c)) if controller.sees_direction else None
     marks, sums = place.marks, None
     if controller.measured:
+        g = showing(squarable(g), g) if _bounds(share) else g
         marks, sums = controller.measure(_leaf(share, plan, place, (g, d, x), marks), c, k)
     return Observed(g, d, slots, marks), sums
 
@@ -126,7 +126,7 @@ def move(plan: LeafPlan, share: Share, place: Place, seen: Observed, before: Rec
     x = rounding.opened(plan.rounding, place.p, place.kept, plan.dtype)
     d = seen.d
     if d is None:
-        fed = _fed(share, seen.g, x, before)
+        fed = controller.feed(seen.g, x, before, k)
         d = _direction(plan, share, place, fed, x, seen.slots, (before, after))
     marks = seen.marks
     if k.finite is not None:
@@ -173,16 +173,18 @@ def _incoming(plan: LeafPlan, share: Share, g: Array, x: Array) -> Array:
     return g + share.weight_decay * x if plan.decay == "l2" else g
 
 
-def _bounded(share: Share, g: Array) -> Array:
-    """A gradient whose squares are in range, where slots hold squares and no norm looks after that."""
-    squares = not all(slot.signed for slot in share.rule.slots().values())
-    return squarable(g) if squares and share.clip is None and share.good is None else g
+def _bounds(share: Share) -> bool:
+    """Whether gradients are brought where their squares are in range: slots hold squares, no norm looks after that."""
+    return share.clip is None and share.good is None and not all(s.signed for s in share.rule.slots().values())
 
 
-def _fed(share: Share, g: Array, x: Array, c: Record) -> Array:
-    """What the rule sees of a bounded gradient."""
-    fed = share.controller.feed(g, x, c, share.tick)
-    return g if fed is g else _bounded(share, fed)
+def _seen_in(share: Share) -> str | None:
+    """The slot in which a gradient that is not finite shows where gradients are bounded; None for the direction.
+
+    The last one that is signed: `advance` makes no other of it, and its 8-bit codes have one for NaN.
+    """
+    slots = reversed(share.rule.slots().items())
+    return next((name for name, slot in slots if slot.signed and not slot.own), None)
 
 
 def _extra(plan: LeafPlan, place: Place) -> dict[str, Array | None]:
@@ -190,26 +192,24 @@ def _extra(plan: LeafPlan, place: Place) -> dict[str, Array | None]:
 
 
 def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c: Record) -> Stored:
-    """The stored slots after gradient g: advanced and encoded.
-
-    Where slots are encoded g is not bounded yet: bounded outside of the conditional around the encoding, it would be
-    a copy of the gradient.
-    """
+    """The stored slots after gradient g: advanced and encoded."""
     rule, weight = _in_unit(share, c), _weight(share, c)
     declared, extra = rule.slots(), _extra(plan, place)
     if not declared:
         return place.slots
     given = {name: value for name, value in extra.items() if value is not None}
-    bounded = partial(_bounded, share) if plan.storage.narrow else _same
+    bounds, shown = _bounds(share), _seen_in(share)
 
     def step(slots: Slots, seen: PyTree) -> Slots:
         clock = Clock(share.tick.t, plan.debias, {**extra, **dict(zip(given, seen[2:], strict=True))})
-        return named(rule.advance(bounded(seen[0]), record(rule, slots), seen[1], clock))
+        g = squarable(seen[0]) if bounds else seen[0]
+        new = named(rule.advance(g, record(rule, slots), seen[1], clock))
+        return {**new, shown: showing(new[shown], seen[0])} if bounds and shown is not None else new
 
     def foresee(bounds: Slots, top: Array) -> Slots:
         narrow, t = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), (rule, share.tick.t))
         slots = {**dict.fromkeys(declared, jnp.zeros_like(top)), **bounds}
-        return named(narrow.bound(bounded(top), record(rule, slots), Clock(t, plan.debias)))
+        return named(narrow.bound(squarable(top) if bounds else top, record(rule, slots), Clock(t, plan.debias)))
 
     coded = [name for name, kind in plan.storage.kinds().items() if kind == "int8"]
     known = rule.foreseeable(len(coded) == len(declared)) and not given
@@ -225,7 +225,10 @@ def _direction(
     before, after = scalars
     rule, weight = _in_unit(share, after), _weight(share, before)
     new, old = (record(rule, _unweighed(rule, weight, read_slots(plan, s, x))) for s in (slots, place.slots))
-    d = rule.direction(g, new, old, x, Clock(share.tick.t, plan.debias, _extra(plan, place)))
+    near = squarable(g) if _bounds(share) else g
+    d = rule.direction(near, new, old, x, Clock(share.tick.t, plan.debias, _extra(plan, place)))
+    if near is not g and _seen_in(share) is None:
+        d = showing(d, g)
     if plan.decay == "decoupled":
         d = d + share.weight_decay * x
     return d if weight is None else weight * d
@@ -286,10 +289,6 @@ def _weighed(
         return {name: weight * x if rule.slots()[name].weighed else x for name, x in new.items()}
 
     return weighing
-
-
-def _same(g: Array) -> Array:
-    return g
 
 
 def record(rule: Rule, slots: Slots) -> Record:
