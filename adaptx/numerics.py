@@ -60,8 +60,8 @@ def squarable(g):
 def showing(x, g):
     """x, NaN where g is not finite.
 
-    That a choice in `squarable` could keep inf apart: XLA computes a chain on one array wherever it is read, but stores
-    what is made of two, and that would be a copy of every gradient.
+    Why `squarable` does not keep inf itself: XLA repeats operations on one array wherever their result is read, but
+    stores a choice between two, which would be a copy of every gradient.
     """
     return lax.add(x, lax.mul(lax.full_like(g, 0), g))
 
