@@ -5,7 +5,6 @@ In `lax` where they run on every array: an operator of `jax.numpy` takes four ti
 
 import dataclasses
 import math
-from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -14,32 +13,25 @@ from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, DTypeLike, PyTree
 
-from .values import Decay, Parts, Scalar, is_traced
+from .values import Decay, Inverse, Scalar, is_traced
 
 # Taylor coefficients 1/k! of (eˣ − 1)/x, highest first: below |x| = 0.7 the remainder is under half an f32 ulp.
 _EXPM1 = tuple(1.0 / math.factorial(k) for k in range(11, 0, -1))
 
 
 def ema(old, new, decay: Decay):
-    """b·old + (1 − b)·new, to an ulp of the larger term."""
-    return lax.add(_kept(old, decay), scaled(decay.complement, new))
+    """b·old + (1 − b)·new, to an ulp of the larger of both: new itself for b = 0.
+
+    As old − c·old: with b = 1 − c rounded, the average of a constant would be wrong by that rounding over c.
+    """
+    c = lax.full_like(old, decay.complement)
+    return lax.add(lax.sub(old, lax.mul(c, old)), lax.mul(c, new))
 
 
 def ema_of_squares(old, x, decay: Decay):
-    """b·old + (1 − b)·x², in range where x² is not: the steps in between are smaller than their sum."""
-    part = scaled(parts_of(decay).root, x)
-    return lax.add(_kept(old, decay), lax.mul(part, part))
-
-
-def _kept(old, decay: Decay):
-    """b·old with b = 1 − c rounded, plus what the rounding left out: with b alone a constant's average would drift."""
-    parts = parts_of(decay)
-    return lax.add(scaled(parts.rate, old), scaled(parts.rest, old))
-
-
-def parts_of(decay: Decay) -> Parts:
-    """What averages need of a decay rate, as the engine formed it once for all arrays, or formed here."""
-    return _parts(decay, ()) if decay.parts is None else decay.parts
+    """b·old + (1 − b)·x², in range where x² is not: c·x in between is smaller than the sum or its root."""
+    c = lax.full_like(old, decay.complement)
+    return lax.add(lax.sub(old, lax.mul(c, old)), lax.mul(lax.mul(c, x), x))
 
 
 def capped(x):
@@ -63,7 +55,7 @@ def showing(x, g):
     Why `squarable` does not keep inf itself: XLA repeats operations on one array wherever their result is read, but
     stores a choice between two, which would be a copy of every gradient.
     """
-    return lax.add(x, lax.mul(lax.full_like(g, 0), g))
+    return lax.add(x, lax.sub(g, g))
 
 
 def one_minus_power(decay: Decay, t):
@@ -99,24 +91,27 @@ def debias(x, decay: Decay, k: PyTree, ahead: int = 0):
     """
     if not k.debias:
         return x
-    return scaled(_inverses(decay, k, ahead)[0], x)
+    return scaled(_inverse(decay, k, ahead).plain, x)
 
 
 def debias_root(x, decay: Decay, k: PyTree):
     """x / √(1 − bᵗ): the root of what `debias` gives of x², in range where that is not."""
-    return scaled(_inverses(decay, k, 0)[1], x) if k.debias else x
+    return scaled(_inverse(decay, k, 0).root, x) if k.debias else x
 
 
-def _inverses(decay: Decay, k: PyTree, ahead: int):
-    """1/(1 − bᵗ) and its root, as formed for all arrays, or here."""
-    parts = decay.parts
-    if parts is None or len(parts.inverses) <= ahead:
-        parts, ahead = _parts(decay, [k.t + ahead]), 0
-    return parts.inverses[ahead], parts.roots[ahead]
+def _inverse(decay: Decay, k: PyTree, ahead: int) -> Inverse:
+    """As formed once for all arrays, or here."""
+    known = decay.inverses
+    return known[ahead] if ahead < len(known) else _inverted(one_minus_power(decay, k.t + ahead))
+
+
+def _inverted(x: Array) -> Inverse:
+    inverse = lax.div(lax.full_like(x, 1), x)
+    return Inverse(inverse, lax.sqrt(inverse))
 
 
 def formed(value: PyTree, ahead: dict[str, int], t: Array, dtype: DTypeLike) -> PyTree:
-    """value with numbers of `dtype` and the `Parts` of its decays, formed once a step instead of once an array.
+    """value with numbers of `dtype`, its decays with what bias is divided by: once a step instead of once an array.
 
     ahead: the decays of which 1/(1 − bᵗ) is wanted, and so many steps on.
     """
@@ -126,18 +121,11 @@ def formed(value: PyTree, ahead: dict[str, int], t: Array, dtype: DTypeLike) -> 
         decay = getattr(value, field.name)
         if isinstance(decay, Decay):
             times = [lax.convert_element_type(t + n if n else t, dtype) for n in range(1 + ahead.get(field.name, -1))]
-            changes[field.name] = Decay(decay.complement, _parts(decay, times))
+            inverses = tuple(_inverted(one_minus_power(decay, time)) for time in times)
+            changes[field.name] = Decay(decay.complement, inverses)
     copy = object.__new__(type(value))  # past its checks
     copy.__dict__.update(value.__dict__, **changes)
     return copy
-
-
-def _parts(decay: Decay, times: Sequence[Array]) -> Parts:
-    c = jnp.asarray(decay.complement)
-    one = lax.full_like(c, 1)
-    rate = lax.sub(one, c)
-    inverses = tuple(lax.div(one, one_minus_power(decay, t)) for t in times)
-    return Parts(rate, lax.sub(lax.sub(one, rate), c), lax.sqrt(c), inverses, tuple(map(lax.sqrt, inverses)))
 
 
 def root(x):
@@ -146,6 +134,26 @@ def root(x):
     zero = lax.full_like(x, 0)
     none = lax.le(x, zero)  # of NaN, which stays, not so
     return lax.select(none, zero, lax.sqrt(lax.select(none, lax.full_like(x, 1), x)))
+
+
+def positive_root(x):
+    """√x, and √tiny (1e-19 in f32) where x is less: what a coordinate is divided by, one without a gradient too.
+
+    Its derivative is 0 there. Not what is exact at 0, which `root` is, and costs half of its operations.
+    """
+    return lax.sqrt(lax.max(x, lax.full_like(x, jnp.finfo(x.dtype).tiny)))
+
+
+def over(x, size, eps: Scalar):
+    """x / (size + ε), for sizes that are positive."""
+    return lax.div(x, lax.add(size, lax.convert_element_type(eps, size.dtype)))
+
+
+def over_root(x, square, eps: Scalar, inside: bool):
+    """x / √(square + ε), or with ε outside of the root."""
+    if not inside:
+        return over(x, positive_root(square), eps)
+    return lax.div(x, positive_root(lax.add(square, lax.convert_element_type(eps, square.dtype))))
 
 
 def divide(x, y):

@@ -111,14 +111,11 @@ def _canonical(name: str, value: Scalar) -> Scalar:
     return value if value.dtype == jnp.float64 and isinstance(value, jax.Array) else jnp.asarray(value, jnp.float32)
 
 
-class Parts(NamedTuple):
-    """What averages need of a decay rate b, formed once a step."""
+class Inverse(NamedTuple):
+    """What the average of a decay rate b is multiplied by at a step."""
 
-    rate: Array  # b = 1 − c, rounded
-    rest: Array  # 1 − c less that
-    root: Array  # √c
-    inverses: tuple[Array, ...]  # 1/(1 − bᵗ) at this step and as many ahead as the rule asks for
-    roots: tuple[Array, ...]  # their roots
+    plain: Array  # 1/(1 − bᵗ)
+    root: Array  # its root
 
 
 @jax.tree_util.register_pytree_with_keys_class
@@ -127,7 +124,7 @@ class Decay:
     """A decay rate b carried by its complement c = 1 − b, so that f32 keeps its digits (1 − 0.9999 would lose four)."""
 
     complement: Scalar  # in (0, 1], no unit
-    parts: Parts | None = None  # within a step
+    inverses: tuple[Inverse, ...] = ()  # within a step: of this one, and as many ahead as the rule asks for
 
     @property
     def rate(self) -> Scalar:
@@ -146,9 +143,9 @@ class Decay:
         return f"{self.rate:.12g}" if is_concrete(self.complement) else f"1-{self.complement!r}"
 
     def tree_flatten_with_keys(self):
-        """One leaf, the complement; within a step its parts too."""
+        """One leaf, the complement; within a step its inverses too."""
         key = jax.tree_util.GetAttrKey
-        return ((key("complement"), self.complement), (key("parts"), self.parts)), None
+        return ((key("complement"), self.complement), (key("inverses"), self.inverses)), None
 
     @classmethod
     def tree_unflatten(cls, _, children):

@@ -93,6 +93,34 @@ def test_ema_keeps_the_digits_of_one_minus_b():
     assert float(got) == pytest.approx(1e-4, rel=1e-6)
 
 
+@pytest.mark.parametrize("b", [0.5, 0.999, 0.99999])
+def test_the_average_of_a_constant_is_the_constant(b: float):
+    """With b rounded to f32 it would be off by that rounding over 1 − b, up to 3e-4 for 0.9999, ever after."""
+    c, x = jax.tree.map(jnp.float32, decay("b", b)), jnp.float32(0.7)
+    for average, value in ((numerics.ema, x), (numerics.ema_of_squares, jnp.sqrt(x))):
+        step = lambda _, old, average=average, value=value: average(old, value, c)  # noqa: E731
+        assert float(jax.lax.fori_loop(0, 100_000, step, x)) == pytest.approx(0.7, rel=2e-5)
+
+
+def test_an_average_of_squares_is_in_range_where_they_are_not():
+    c = jax.tree.map(jnp.float32, decay("b", 0.999))
+    got = numerics.ema_of_squares(jnp.float32(0.0), jnp.float32(1e20), c)
+    assert float(got) == pytest.approx(1e37, rel=1e-5)
+
+
+def test_what_is_divided_by_is_positive():
+    """0 / 0 is 0 whatever ε, with a finite slope; NaN and inf stay."""
+    zero, huge, none = jnp.float32(0.0), jnp.float32(jnp.inf), jnp.float32(jnp.nan)
+    for inside in (True, False):
+        assert float(numerics.over_root(zero, zero, 0.0, inside)) == 0.0
+        assert float(numerics.over_root(jnp.float32(6.0), jnp.float32(4.0), 0.0, inside)) == 3.0
+        slopes = jax.grad(numerics.over_root, argnums=(0, 1))(zero, zero, 1e-8, inside)
+        assert np.all(np.isfinite(slopes))
+    assert np.isnan(numerics.positive_root(none))
+    assert float(numerics.positive_root(huge)) == np.inf
+    assert float(jax.grad(numerics.positive_root)(zero)) == 0.0
+
+
 def test_root_at_the_ends():
     x = jnp.array([0.0, -0.0, -1e-30, 4.0, jnp.inf, 1e-40, 1e-30])
     np.testing.assert_array_equal(numerics.root(x)[:5], [0, 0, 0, 2, jnp.inf])

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, ArrayLike, DTypeLike
+from jaxtyping import Array, DTypeLike
 
 from ..base import Record
 
@@ -91,7 +91,7 @@ def _norm(arrays: list[Array], dtype: DTypeLike) -> Array:
     groups, info = together(arrays, dtype), jnp.finfo(dtype)
     reach = int(0.8 * info.maxexp)  # 102 for f32: twice that covers every exponent
 
-    def summed(scale: ArrayLike) -> Array:
+    def summed(scale: Array | None) -> Array:
         return sum((_sum_of_squares(group, dtype, scale) for group in groups), jnp.zeros((), dtype))
 
     def plain(total: Array) -> Array:
@@ -102,7 +102,7 @@ def _norm(arrays: list[Array], dtype: DTypeLike) -> Array:
 
     # a branch too where arrays are parts of a shard_map: what a loop starts with would have to be marked as such
     if (ONE_KERNEL and all(x.size < SMALL for x in arrays)) or any(local_axes(x) for x in arrays):
-        total = summed(1.0)
+        total = summed(None)
         return lax.cond(plain(total), lambda: jnp.sqrt(total), lambda: jnp.sqrt(summed(power(total))) / power(total))
 
     def run(state: tuple) -> tuple:
@@ -147,7 +147,7 @@ def _is_lone(group: list[Array]) -> bool:
     return len(group) == 1 and group[0].size < SMALL and not any(_spec(group[0]))
 
 
-def _sum_of_squares(group: list[Array], dtype: DTypeLike, scale: ArrayLike) -> Array:
+def _sum_of_squares(group: list[Array], dtype: DTypeLike, scale: Array | None) -> Array:
     x = group[0]
     if not WRITES_SQUARES or x.size < LARGE or jax.device_count() > 1 or any(_spec(x)) or local_axes(x):
         return _at_once(group, dtype, scale)
@@ -157,26 +157,28 @@ def _sum_of_squares(group: list[Array], dtype: DTypeLike, scale: ArrayLike) -> A
 
 
 @partial(jax.jit, static_argnames="dtype")  # so that equal groups are traced once
-def _at_once(group: list[Array], dtype: DTypeLike, scale: ArrayLike) -> Array:
+def _at_once(group: list[Array], dtype: DTypeLike, scale: Array | None) -> Array:
     """Σ (scale·x)². (A product and a sum: jnp.vdot loses half of a large f32 sum on some CPU versions.)"""
     total = jnp.zeros((), dtype)
+    each = None if scale is None else lax.full_like(group[0], scale, dtype)
     for i in range(0, len(group), AT_ONCE):
-        squares = [_square(x, dtype, scale) for x in group[i : i + AT_ONCE]]
+        squares = [_square(x, dtype, each) for x in group[i : i + AT_ONCE]]
         total = _added([lax.optimization_barrier(total), *squares])
     return jnp.sum(total)
 
 
-def _square(x: Array, dtype: DTypeLike, scale: ArrayLike) -> Array:
-    return jnp.square(scale * x.astype(dtype))
+def _square(x: Array, dtype: DTypeLike, scale: Array | None) -> Array:
+    x = x.astype(dtype)
+    return lax.square(x if scale is None else lax.mul(scale, x))
 
 
 def _added(xs: list[Array]) -> Array:
     """x₁ + … + xₙ, in pairs: few roundings."""
     half = len(xs) // 2
-    return _added(xs[:half]) + _added(xs[half:]) if half else xs[0]
+    return lax.add(_added(xs[:half]), _added(xs[half:])) if half else xs[0]
 
 
-def _in_blocks(x: Array, dtype: DTypeLike, scale: ArrayLike) -> Array:
+def _in_blocks(x: Array, dtype: DTypeLike, scale: Array | None) -> Array:
     flat = x.reshape(-1)
     whole = flat.size // LANES * LANES
 

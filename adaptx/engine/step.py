@@ -228,9 +228,12 @@ def counts(norm: Array, plans: tuple[tuple[LeafPlan, ...], ...], clipped: bool) 
 
 
 def clip_factor(norm: Array, max_norm: Scalar) -> Array:
-    """min(1, max_norm / norm), 1 for a zero norm."""
+    """min(1, max_norm / norm), 1 for a zero norm.
+
+    A division at the end: XLA would repeat a choice in the loop of every leaf.
+    """
     most = jnp.asarray(max_norm, norm.dtype)
-    return jnp.where(norm > most, most / jnp.where(norm > most, norm, 1), 1)
+    return jnp.where(norm > most, most, 1) / jnp.where(norm > most, norm, 1)
 
 
 def measure(

@@ -6,14 +6,15 @@
 
 Duchi, Hazan & Singer, "Adaptive subgradient methods for online learning and stochastic optimization", 2011,
 JMLR 12, Figure 1 (diagonal form).
-Departs from the paper in: ε inside the root by default (the paper's δ is added outside).
+Departs from the paper in: ε inside the root by default (the paper's δ is added outside); the root is at least 1e-19
+(f32), so that 0/0 is 0 whatever ε.
 """
 
 from dataclasses import replace
 from typing import NamedTuple
 
 from ..base import Rule, Unsigned
-from ..numerics import capped, divide, root
+from ..numerics import capped, over_root
 from ..values import Scalar, checked, flag, number, static, value_class
 
 
@@ -50,7 +51,7 @@ class Adagrad(Rule):
         return self.precondition(g, s)
 
     def precondition(self, x, s):
-        return divide(x, root(s.h + self.eps) if self.eps_in_sqrt else root(s.h) + self.eps)
+        return over_root(x, s.h, self.eps, self.eps_in_sqrt)
 
     def rescaled(self, unit):
         return replace(self, eps=self.eps * (unit**2 if self.eps_in_sqrt else unit))

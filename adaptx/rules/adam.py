@@ -10,7 +10,8 @@ torch). Nesterov: m̂ = β₁ m / (1 − β₁ᵗ⁺¹) + (1 − β₁) g / (1 �
 Kingma & Ba, "Adam: a method for stochastic optimization", 2015, arXiv:1412.6980, Algorithm 1; Reddi, Kale & Kumar,
 "On the convergence of Adam and beyond", 2018, arXiv:1904.09237; Dozat, "Incorporating Nesterov momentum into Adam",
 2016 (constant β₁).
-Departs from the papers in: nothing; AMSGrad's paper has no bias correction (debias=False gives that).
+Departs from the papers in: √v is at least 1e-19 (f32), so that 0/0 is 0 whatever ε; AMSGrad's paper has no bias
+correction (debias=False gives that).
 """
 
 from dataclasses import replace
@@ -19,7 +20,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ..base import Rule, Unsigned, Weighed
-from ..numerics import debias, debias_root, divide, ema, ema_of_squares, one_minus_power, root
+from ..numerics import debias, debias_root, ema, ema_of_squares, one_minus_power, over, positive_root, root
 from ..values import Decay, Scalar, checked, decay, flag, number, static, value_class
 
 
@@ -78,8 +79,8 @@ class Adam(Rule):
         return root(one_minus_power(self.b2, k.t)) / one_minus_power(self.b1, k.t)
 
     def _normalized(self, x, s, k):
-        size = root(s.h if self.amsgrad else s.v)
-        return divide(x, (size if k is None else debias_root(size, self.b2, k)) + self.eps)
+        size = positive_root(s.h if self.amsgrad else s.v)
+        return over(x, size if k is None else debias_root(size, self.b2, k), self.eps)
 
     def _first(self, g, m, k):
         if not self.nesterov:

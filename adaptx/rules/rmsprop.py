@@ -10,7 +10,8 @@ With debias, v and a are divided by 1 − βᵗ first.
 Tieleman & Hinton, "Lecture 6.5: RMSProp", 2012; centered: Graves, "Generating sequences with recurrent neural
 networks", 2013, arXiv:1308.0850, equations 38-45.
 Departs from the papers in: the momentum buffer holds n without the learning rate (as torch has it), so that a changing
-rate acts at once; v − a² is raised to 0 where rounding made it negative.
+rate acts at once; v − a² is raised to 0 where rounding made it negative, and the root
+to 1e-19 (f32), so that 0/0 is 0 whatever ε.
 """
 
 from dataclasses import replace
@@ -19,7 +20,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ..base import Rule, Signed, Unsigned, Weighed
-from ..numerics import debias, divide, ema, ema_of_squares, one_minus_power, root
+from ..numerics import debias, divide, ema, ema_of_squares, one_minus_power, over_root, root
 from ..values import Decay, Scalar, checked, decay, flag, is_concrete, number, static, value_class
 
 
@@ -93,4 +94,6 @@ class Rmsprop(Rule):
         return self._divided(g, jnp.maximum(v - a**2, 0.0) if self.centered else v)
 
     def _divided(self, x, v):
-        return divide(x, root(v + self.eps) if self.eps_in_sqrt else root(v) + self.eps)
+        if self.centered:  # a variance may be 0 beside a gradient that is not
+            return divide(x, root(v + self.eps) if self.eps_in_sqrt else root(v) + self.eps)
+        return over_root(x, v, self.eps, self.eps_in_sqrt)
