@@ -10,8 +10,8 @@ With debias, v and a are divided by 1 − βᵗ first.
 Tieleman & Hinton, "Lecture 6.5: RMSProp", 2012; centered: Graves, "Generating sequences with recurrent neural
 networks", 2013, arXiv:1308.0850, equations 38-45.
 Departs from the papers in: the momentum buffer holds n without the learning rate (as torch has it), so that a changing
-rate acts at once; v − a² is raised to 0 where rounding made it negative, and the root
-to 1e-19 (f32), so that 0/0 is 0 whatever ε.
+rate acts at once; v − a² is raised to 0 where rounding made it negative; the root is at least 1e-19 (f32) if not
+centered, so that 0/0 is 0 whatever ε.
 """
 
 from dataclasses import replace
