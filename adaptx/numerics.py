@@ -40,12 +40,17 @@ def capped(x):
     return lax.select(lax.gt(x, most), most, x)
 
 
+def largest_squarable(dtype: DTypeLike) -> float:
+    """A power of two whose square is in range, a few of them added too."""
+    return 2.0 ** (jnp.finfo(dtype).maxexp // 2 - 1)
+
+
 def squarable(g):
     """g brought where squares are in range, inf too: see `showing`; NaN stays.
 
     A second moment that stops at the largest number, under a gradient that goes on, would be a step of any length.
     """
-    limit = 2.0 ** (jnp.finfo(g.dtype).maxexp // 2 - 1)
+    limit = largest_squarable(g.dtype)
     return lax.clamp(lax.full((), -limit, g.dtype), g, lax.full((), limit, g.dtype))
 
 

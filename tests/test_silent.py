@@ -82,6 +82,26 @@ def test_a_gradient_whose_square_overflows_is_exact_or_skipped(name, storage):
         assert adaptx.read(state, "skipped") == 1
 
 
+@pytest.mark.parametrize("skip", [False, True])
+@pytest.mark.parametrize("storage", ["f32", "bf16", "int8"])
+@pytest.mark.parametrize("name", SQUARING)
+def test_a_max_norm_whose_square_overflows_bounds_all_the_same(name, storage, skip):
+    make, hyper, first = SQUARING[name]
+    opt = make(0.1, storage=storage, storage_exclude=0, max_norm=1e30, skip_nonfinite=skip, **hyper)
+    one, p = {"w": jnp.ones(512)}, {"w": jnp.zeros(512)}
+    for big in (1e20, -1e25, 3e38):
+        q, state = stepped(opt, [{"w": one["w"].at[3].set(big)}], p)
+        assert float(q["w"][3]) == pytest.approx(-np.sign(big) * first, rel=0.2 if storage == "int8" else 0.01)
+        assert_tree_all_finite(stepped(opt, [one, one], q, state))
+        assert adaptx.read(state, "grad_norm") == pytest.approx(abs(big), rel=1e-5)
+
+
+def test_a_rule_without_squares_is_clipped_to_a_max_norm_of_any_size():
+    for big, length in ((1e25, 1e25), (1e35, 1e30)):
+        p, _ = stepped(adaptx.sgd(1.0, max_norm=1e30), [{"w": jnp.array([0.0, big])}], {"w": jnp.zeros(2)})
+        np.testing.assert_allclose(p["w"], [0.0, -length], rtol=1e-6)
+
+
 def test_muon_steps_on_a_matrix_whose_squares_overflow():
     p = {"w": jnp.zeros((4, 4))}
     small, large = (stepped(adaptx.muon(0.1), [{"w": scale * jnp.eye(4)}], p)[0] for scale in (1.0, 1e20))

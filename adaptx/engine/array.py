@@ -154,6 +154,11 @@ def observe_and_move(plan: LeafPlan, share: Share, place: Place, g: Array, befor
 TRACED_ONCE = {function: jax.jit(function, static_argnums=0) for function in (observe, move, observe_and_move)}
 
 
+def holds_squares(rule: Rule) -> bool:
+    """Whether a rule keeps squares of gradients, which overflow before these do."""
+    return not all(slot.signed for slot in rule.slots().values())
+
+
 def calls(
     plans: Sequence[LeafPlan], gs: Sequence[Array | None], function: Callable[..., PyTree]
 ) -> list[Callable[..., PyTree]]:
@@ -175,7 +180,7 @@ def _incoming(plan: LeafPlan, share: Share, g: Array, x: Array) -> Array:
 
 def _bounds(share: Share) -> bool:
     """Whether gradients are brought where their squares are in range: slots hold squares, no norm looks after that."""
-    return share.clip is None and share.good is None and not all(s.signed for s in share.rule.slots().values())
+    return share.clip is None and share.good is None and holds_squares(share.rule)
 
 
 def _seen_in(share: Share) -> str | None:

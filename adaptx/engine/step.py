@@ -21,7 +21,7 @@ from jax import lax
 from jaxtyping import Array, DTypeLike
 
 from ..base import Clock, Controller, Nothing, Record, Rule, Tick, fields_of
-from ..numerics import formed
+from ..numerics import formed, largest_squarable
 from ..values import Scalar
 from .array import (
     LeafPlan,
@@ -31,6 +31,7 @@ from .array import (
     arithmetic,
     calls,
     cast,
+    holds_squares,
     move,
     observe,
     observe_and_move,
@@ -79,7 +80,8 @@ class Now(NamedTuple):
     """What is decided over the whole tree."""
 
     step: Array  # int32, 1-based
-    clip: Array | None  # factor on the gradients
+    norm: Array  # of all gradients
+    max_norm: Scalar | None
     good: Array | None  # whether the step counts
 
 
@@ -100,9 +102,8 @@ def step_arrays(
     wants_norm = common.max_norm is not None or guard.skip_nonfinite or "grad_norm" in guard.telemetry
     norm = global_norm(gs, guard.axis_name) if wants_norm else jnp.zeros((), jnp.float32)
     good = counts(norm, plans, clipped=common.max_norm is not None) if guard.skip_nonfinite else None
-    clip = None if common.max_norm is None else clip_factor(norm, common.max_norm)
     following = lax.add(lax.min(common.step, np.int32(LAST - 1)), np.int32(1))
-    now = Now(following, clip, good)
+    now = Now(following, norm, common.max_norm, good)
     done = [walk(plan, guard, part, common, now) for plan, part in zip(plans, parts, strict=True)]
     measured = measure(guard, parts, done, norm, common.metrics, good)
     metrics = {name: jnp.asarray(x, jnp.float32) for name, x in measured.items()}
@@ -149,7 +150,7 @@ def share(part: Part, k: Tick, dtype: DTypeLike, now: Now) -> Share:
         formed(controller, controller.debiased(), k.t, dtype),
         cast(k, dtype),
         cast(part.weight_decay, dtype),
-        cast(now.clip, dtype),
+        cast(clip_factor(now, rule, dtype), dtype),
         now.step,
         now.good,
     )
@@ -227,13 +228,17 @@ def counts(norm: Array, plans: tuple[tuple[LeafPlan, ...], ...], clipped: bool) 
     return jnp.isfinite(norm) if clipped else norm < float(largest) ** 0.5
 
 
-def clip_factor(norm: Array, max_norm: Scalar) -> Array:
-    """min(1, max_norm / norm), 1 for a zero norm.
+def clip_factor(now: Now, rule: Rule, dtype: DTypeLike) -> Array | None:
+    """min(1, max_norm / norm), 1 for a zero norm; None without clipping.
 
-    A division at the end: XLA would repeat a choice in the loop of every leaf.
+    Where slots hold squares, no norm is left whose square is out of range, however large max_norm is. A division at the
+    end: XLA would repeat a choice in the loop of every leaf.
     """
-    most = jnp.asarray(max_norm, norm.dtype)
-    return jnp.where(norm > most, most, 1) / jnp.where(norm > most, norm, 1)
+    if now.max_norm is None:
+        return None
+    most = jnp.asarray(now.max_norm, now.norm.dtype)
+    most = jnp.minimum(most, largest_squarable(dtype)) if holds_squares(rule) else most
+    return jnp.where(now.norm > most, most, 1) / jnp.where(now.norm > most, now.norm, 1)
 
 
 def measure(
