@@ -237,7 +237,8 @@ def clip_factor(now: Now, rule: Rule, dtype: DTypeLike) -> Array | None:
     if now.max_norm is None:
         return None
     most = jnp.asarray(now.max_norm, now.norm.dtype)
-    most = jnp.minimum(most, largest_squarable(dtype)) if holds_squares(rule) else most
+    if holds_squares(rule):
+        most = jnp.minimum(most, min(largest_squarable(dtype), float(jnp.finfo(most.dtype).max)))
     return jnp.where(now.norm > most, most, 1) / jnp.where(now.norm > most, now.norm, 1)
 
 
