@@ -173,7 +173,21 @@ def divide(x, y):
         dtype = jnp.result_type(x, y)
         x, y = x.astype(dtype), y.astype(dtype)
     # by inf where y is 0: a select on the quotient would want x and y sharded alike, and this one keeps NaN
-    return lax.div(x, lax.select(lax.eq(y, lax.full_like(y, 0)), lax.full_like(y, math.inf), y))
+    return _quotient(x, lax.select(lax.eq(y, lax.full_like(y, 0)), lax.full_like(y, math.inf), y))
+
+
+@jax.custom_jvp
+def _quotient(x, y):
+    return lax.div(x, y)
+
+
+@_quotient.defjvp
+def _quotient_jvp(primals, tangents):
+    (x, y), (dx, dy) = primals, tangents
+    quotient = _quotient(x, y)
+    return quotient, lax.div(
+        lax.sub(dx, lax.mul(quotient, dy)), y
+    )  # lax.div would form 1/y², which may be out of range
 
 
 def product(x: Array, y: Array) -> Array:

@@ -82,6 +82,21 @@ def test_norm_of_what_is_not_finite(bad: float):
         assert not np.isfinite(global_norm(arrays))
 
 
+@pytest.mark.parametrize("value", [8e37, 2e38, 3e38])  # all norms are more than the largest number but the first
+def test_finite_gradients_are_clipped_whatever_their_norm(value: float):
+    grads = {"w": jnp.full(4, value), "v": jnp.full(9, value)}
+    norm = min(13**0.5 * value, float(np.finfo(np.float32).max))
+    for opt, scale in ((adaptx.sgd(1.0, max_norm=1e3, skip_nonfinite=True), 1e3), (adaptx.sgd(1.0, max_norm=1.0), 0)):
+        p, state = jax.jit(opt.step)(grads, opt.init(grads), jax.tree.map(jnp.zeros_like, grads))
+        factor = max(scale / norm, 2.0**-125)
+        np.testing.assert_allclose(p["w"], np.full(4, -value * factor), rtol=1e-5)
+        assert adaptx.read(state, "grad_norm") == pytest.approx(norm, rel=1e-6)
+    lion = adaptx.lion(0.1, max_norm=1e-30)
+    for bad, shown in ((1e10, -0.1), (jnp.inf, jnp.nan)):
+        p, _ = lion.step(jnp.array([1e10, bad]), lion.init(jnp.zeros(2)), jnp.zeros(2))
+        np.testing.assert_allclose(p[1], shown)
+
+
 def test_norms_of_the_metrics():
     grads = {"a": jnp.full(4, 3.0), "b": jnp.full((2, 2), -4.0)}
     _, got = measured(grads)

@@ -142,6 +142,12 @@ def test_divide_at_zero():
         assert np.all(np.isfinite(jax.grad(numerics.divide, argnums=(0, 1))(*at)))
 
 
+@pytest.mark.parametrize("y", [1e-30, 1.0, 1e30])
+def test_divide_has_finite_slopes(y: float):
+    slopes = jax.grad(numerics.divide, (0, 1))(jnp.float32(3 * y), jnp.float32(y))
+    np.testing.assert_allclose(slopes, [1 / y, -3 / y], rtol=1e-6)
+
+
 def neighbors(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The two bf16 numbers around f32 numbers, toward zero and away from it, as f32."""
     word = x.astype(np.float32).view(np.uint32)

@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, DTypeLike
 
 from ..base import Record
+from ..numerics import capped
 
 # Leaves below this size are reduced together, at most so many: a thousand reductions take a compiler very long, and so
 # does one expression of thousands of leaves. More at once than XLA fuses on a CPU would be written to memory.
@@ -23,8 +24,8 @@ def global_norm(arrays: list[Array], axis_name: tuple[str, ...] = ()) -> Array:
     """√(Σ x²) over all arrays, summed in f32 (f64 where an array is f64).
 
     Safe at any scale: where the plain sum of squares overflows or underflows, it is taken again of numbers scaled by a
-    power of two. inf or NaN anywhere gives a non-finite norm. Arrays of which a device of the manual mesh axes
-    axis_name holds a part are added over them.
+    power of two. inf or NaN anywhere gives a norm that is not finite, finite arrays one that is. Arrays of which a
+    device of the manual mesh axes axis_name holds a part are added over them.
     """
     if not arrays:
         return jnp.zeros((), jnp.float32)
@@ -36,7 +37,7 @@ def global_norm(arrays: list[Array], axis_name: tuple[str, ...] = ()) -> Array:
     largest = jnp.maximum(lax.pmax(local, axis_name), same) if parts else same
     unit = jnp.where((largest > 0) & (largest < jnp.inf), largest, 1)
     total = summed_over(axis_name, (local / unit) ** 2) if parts else jnp.zeros((), dtype)
-    return unit * jnp.sqrt(total + (same / unit) ** 2)
+    return _times(unit, jnp.sqrt(total + (same / unit) ** 2))
 
 
 def varies(x: Array, axis_name: tuple[str, ...]) -> bool:
@@ -103,7 +104,8 @@ def _norm(arrays: list[Array], dtype: DTypeLike) -> Array:
     # a branch too where arrays are parts of a shard_map: what a loop starts with would have to be marked as such
     if (ONE_KERNEL and all(x.size < SMALL for x in arrays)) or any(local_axes(x) for x in arrays):
         total = summed(None)
-        return lax.cond(plain(total), lambda: jnp.sqrt(total), lambda: jnp.sqrt(summed(power(total))) / power(total))
+        scale = power(total)
+        return lax.cond(plain(total), lambda: jnp.sqrt(total), lambda: _times(1 / scale, jnp.sqrt(summed(scale))))
 
     def run(state: tuple) -> tuple:
         runs, _, total = state
@@ -113,7 +115,12 @@ def _norm(arrays: list[Array], dtype: DTypeLike) -> Array:
     # a loop that runs once or twice instead of a branch, so that the sums are compiled once
     start = jnp.zeros((), jnp.int32), jnp.ones((), dtype), jnp.zeros((), dtype)
     _, scale, total = lax.while_loop(lambda s: (s[0] == 0) | ((s[0] == 1) & ~plain(s[2])), run, start)
-    return jnp.sqrt(total) / scale
+    return _times(1 / scale, jnp.sqrt(total))
+
+
+def _times(unit: Array, length: Array) -> Array:
+    """The product, at most the largest number where both are finite."""
+    return jnp.where(jnp.isfinite(length), capped(unit * length), length)
 
 
 @_norm.defjvp

@@ -231,7 +231,8 @@ def counts(norm: Array, plans: tuple[tuple[LeafPlan, ...], ...], clipped: bool) 
 def clip_factor(now: Now, rule: Rule, dtype: DTypeLike) -> Array | None:
     """min(1, max_norm / norm), 1 for a zero norm; None without clipping.
 
-    Where slots hold squares, no norm is left whose square is out of range, however large max_norm is. A division at the
+    Where slots hold squares, no norm is left whose square is out of range, however large max_norm is. The factor of a
+    finite norm is at least 2⁻¹²⁵ (f32): a smaller one could be flushed to 0, and nothing would move. A division at the
     end: XLA would repeat a choice in the loop of every leaf.
     """
     if now.max_norm is None:
@@ -239,7 +240,8 @@ def clip_factor(now: Now, rule: Rule, dtype: DTypeLike) -> Array | None:
     most = jnp.asarray(now.max_norm, now.norm.dtype)
     if holds_squares(rule):
         most = jnp.minimum(most, min(largest_squarable(dtype), float(jnp.finfo(most.dtype).max)))
-    return jnp.where(now.norm > most, most, 1) / jnp.where(now.norm > most, now.norm, 1)
+    norm = jnp.where(now.norm < jnp.inf, jnp.minimum(now.norm, most / (2 * jnp.finfo(most.dtype).tiny)), now.norm)
+    return jnp.where(norm > most, most, 1) / jnp.where(norm > most, norm, 1)
 
 
 def measure(

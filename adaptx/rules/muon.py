@@ -71,9 +71,9 @@ class Muon(Rule):
     def _orthogonal(self, u):
         turned = u.shape[-2] > u.shape[-1]
         x = jnp.swapaxes(u, -1, -2) if turned else u
-        top = jnp.max(jnp.abs(x), (-2, -1), keepdims=True, initial=0)  # squares of x may be out of range
-        size = top * root(jnp.sum(divide(x, top) ** 2, (-2, -1), keepdims=True))
-        x = divide(x, size + self.eps)
+        top = jnp.max(jnp.abs(x), (-2, -1), keepdims=True, initial=0)  # squares of x, and its norm, may be out of range
+        x = divide(x, top)
+        x = divide(x, root(jnp.sum(x * x, (-2, -1), keepdims=True)) + divide(self.eps, top))
         a, b, c = self.coefficients
         for _ in range(self.steps):
             gram = product(x, jnp.swapaxes(x, -1, -2))

@@ -77,6 +77,23 @@ def test_derivative_through_a_step_is_finite_at_zero(c: Case):
 
 
 @pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+@pytest.mark.parametrize("clipped", [{}, {"max_norm": 1e-3}])
+def test_derivative_through_steps_of_a_matrix_is_finite_at_every_scale(c: Case, clipped):
+    """d(sum of new parameters)/d(scale of the gradient, learning rate), where x / y² would be out of range."""
+
+    def last(scale, rate):
+        opt, p = c.build(rate, **clipped), jnp.ones((4, 3))
+        state = opt.init(p)
+        for _ in range(2):
+            p, state = opt.step(scale * jnp.ones((4, 3)), state, p)
+        return jnp.sum(p)
+
+    slope = jax.jit(jax.grad(last, argnums=(0, 1)))
+    for scale in (0.0, 1e-25, 1e-19, 1e-12, 1.0, 1e12):
+        assert np.all(np.isfinite(slope(scale, 0.01))), scale
+
+
+@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
 def test_step_counter_saturates(c: Case):
     x, last = c.fit(jnp.ones(2)), jnp.iinfo(jnp.int32).max
     opt = c.build()
