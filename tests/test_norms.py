@@ -73,7 +73,7 @@ def test_the_norm_of_many_small_leaves_takes_no_memory():
     """Leaves of one shape are added as they lie, not first joined into a vector as large as all of them."""
     arrays = [jax.ShapeDtypeStruct((32, 16), jnp.float32)] * 300
     memory = jax.jit(global_norm).lower(arrays).compile().memory_analysis()
-    assert memory.temp_size_in_bytes < 0.02 * 300 * 32 * 16 * 4  # a partial sum of each of two groups
+    assert memory.temp_size_in_bytes < 0.04 * 300 * 32 * 16 * 4  # a partial sum of each of ten groups
 
 
 @pytest.mark.parametrize("bad", [jnp.nan, jnp.inf, -jnp.inf])
