@@ -185,9 +185,8 @@ def _quotient(x, y):
 def _quotient_jvp(primals, tangents):
     (x, y), (dx, dy) = primals, tangents
     quotient = _quotient(x, y)
-    return quotient, lax.div(
-        lax.sub(dx, lax.mul(quotient, dy)), y
-    )  # lax.div would form 1/y², which may be out of range
+    # lax.div's own derivative forms 1/y², which may be out of range
+    return quotient, lax.div(lax.sub(dx, lax.mul(quotient, dy)), y)
 
 
 def product(x: Array, y: Array) -> Array:
