@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 from chex import ArrayTree
 from jaxtyping import Array
 
+from .fields import check
 from .numerics import scaled
 from .values import Scalar, Times, number, static, value_class
 
@@ -83,6 +84,9 @@ class Rule(ABC):
     requires: ClassVar[frozenset[str]] = frozenset()  # extra arguments, trees like p: a Hessian's diagonal
     ranks: ClassVar[tuple[int, ...] | None] = None  # numbers of axes it accepts; None for any
     reference: ClassVar[str] = ""  # arXiv number or citation
+
+    def __post_init__(self) -> None:
+        check(self)
 
     @property
     def name(self) -> str:

@@ -33,7 +33,7 @@ DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
 PAIRS = [(p, g) for p in DTYPES for g in DTYPES]
 STORAGES = list(storages.NAMES)
 SCALES = inputs.SCALES  # of the gradients: far above every eps, about its root, about eps itself
-DEFAULT_DECAY = {"adamw": 1e-2}  # the constructor's default; an oracle has none
+DEFAULT_DECAY = {"adamw": 1e-2, "nadamw": 1e-2, "tiger": 1e-2}  # the constructor's default; an oracle has none
 
 VARIANTS: dict[str, dict[str, dict]] = {
     "momentum": {
@@ -60,6 +60,18 @@ VARIANTS: dict[str, dict[str, dict]] = {
         "all": {"amsgrad": True, "nesterov": True, "b2": 0.95},
     },
     "adamw": {"amsgrad": {"amsgrad": True, "b2": 0.9}},
+    "nadam": {"fast": {"momentum_decay": 0.5, "b1": 0.7}},
+    "radam": {"short": {"b2": 0.9, "eps": 1e-3}},
+    "adadelta": {"unlike": {"eps": 1e-2, "eps_step": 1e-4}},
+    "yogi": {"raw": {"debias": False, "initial_accumulator": 0.1}},
+    "adabound": {"ams": {"amsbound": True, "gamma": 0.3, "b2": 0.9}},
+    "qhadam": {"mixed": {"nu1": 0.4, "nu2": 0.6, "b2": 0.9}},
+    "kate": {"eta": {"eta": 0.1, "eps": 1e-3}},
+    "sm3": {"plain": {"b1": None, "eps": 1e-3}},
+    "adopt": {"plain": {"clip": False, "b2": 0.95}},
+    "simplified_ademamix": {"mixed": {"alpha": 3.0}},
+    "mars": {"much": {"gamma": 0.5, "b1": 0.8}},
+    "rprop": {"bounded": {"step_sizes": (0.3, 2.0), "eta_plus": 1.5}},
     "adafactor": {
         "mean": {"b1": 0.9, "eps1": 1e-12},
         "unscaled": {"scale_parameter": False, "clip_threshold": 0.5, "decay_rate": 0.6},

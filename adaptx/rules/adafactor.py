@@ -23,8 +23,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ..base import Rule, UnsignedOwn, Weighed
+from ..fields import count, rate, real, switch
 from ..numerics import capped, divide, ema, filled, root
-from ..values import Decay, Scalar, checked, decay, flag, number, static, value_class, whole
+from ..values import Decay, Scalar, value_class
 
 
 class Factors(NamedTuple):
@@ -38,25 +39,17 @@ class Factors(NamedTuple):
 class Adafactor(Rule):
     """Adafactor. Looks at whole arrays; two vectors in place of a second moment, one slot more with b1."""
 
-    decay_rate: Scalar = 0.8  # c > 0
-    eps1: Scalar = 1e-30  # ≥ 0, units of g²
-    eps2: Scalar = 1e-3  # ≥ 0, units of p
-    clip_threshold: Scalar = 1.0  # > 0, RMS of u
-    b1: Decay | Scalar | None = None  # in [0, 1); None for no mean
-    min_dim_size_to_factor: int = static(default=1)  # ≥ 1, elements
-    scale_parameter: bool = static(default=True)
+    decay_rate: Scalar = real(0.8, low=0.0, open_low=True)  # c > 0
+    eps1: Scalar = real(1e-30, low=0.0)  # ≥ 0, units of g²
+    eps2: Scalar = real(1e-3, low=0.0)  # ≥ 0, units of p
+    clip_threshold: Scalar = real(1.0, low=0.0, open_low=True)  # > 0, RMS of u
+    b1: Decay | Scalar | None = rate(None, optional=True)  # in [0, 1); None for no mean
+    min_dim_size_to_factor: int = count(1)  # ≥ 1, elements
+    scale_parameter: bool = switch(True)
     Slots = Factors
     pointwise = False
     reads_params = True
     reference = "arXiv:1804.04235"
-
-    def __post_init__(self):
-        checked(self, decay_rate=number("decay_rate", self.decay_rate, 0.0, open_low=True))
-        checked(self, eps1=number("eps1", self.eps1, 0.0), eps2=number("eps2", self.eps2, 0.0))
-        checked(self, clip_threshold=number("clip_threshold", self.clip_threshold, 0.0, open_low=True))
-        checked(self, b1=None if self.b1 is None else decay("b1", self.b1))
-        whole("min_dim_size_to_factor", self.min_dim_size_to_factor, 1)
-        flag("scale_parameter", self.scale_parameter)
 
     def unused(self):
         return ("m",) if self.b1 is None else ()

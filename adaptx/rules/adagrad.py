@@ -14,8 +14,9 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from ..base import Rule, Unsigned
+from ..fields import real, switch
 from ..numerics import capped, over_root
-from ..values import Scalar, checked, flag, number, static, value_class
+from ..values import Scalar, value_class
 
 
 class Accumulator(NamedTuple):
@@ -26,17 +27,11 @@ class Accumulator(NamedTuple):
 class Adagrad(Rule):
     """AdaGrad, diagonal. Pointwise; one slot."""
 
-    eps: Scalar = 1e-8  # ≥ 0, units of g² inside the root, of g outside
-    initial_accumulator: Scalar = 0.0  # ≥ 0, units of g²
-    eps_in_sqrt: bool = static(default=True)
+    eps: Scalar = real(1e-8, low=0.0)  # ≥ 0, units of g² inside the root, of g outside
+    initial_accumulator: Scalar = real(0.0, low=0.0)  # ≥ 0, units of g²
+    eps_in_sqrt: bool = switch(True)
     Slots = Accumulator
     reference = "JMLR 12 (2011) 2121-2159"
-
-    def __post_init__(self):
-        checked(self, eps=number("eps", self.eps, 0.0))
-        initial = number("initial_accumulator", self.initial_accumulator, 0.0)
-        checked(self, initial_accumulator=initial)
-        flag("eps_in_sqrt", self.eps_in_sqrt)
 
     def initial(self, name, p):
         return self.initial_accumulator

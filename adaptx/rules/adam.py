@@ -20,8 +20,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ..base import Rule, Unsigned, Weighed
+from ..fields import rate, real, switch
 from ..numerics import debias, debias_root, ema, ema_of_squares, one_minus_power, over, positive_root, root
-from ..values import Decay, Scalar, checked, decay, flag, number, static, value_class
+from ..values import Decay, Scalar, value_class
 
 
 class Moments(NamedTuple):
@@ -34,21 +35,14 @@ class Moments(NamedTuple):
 class Adam(Rule):
     """Adam. Pointwise; two slots, three with amsgrad."""
 
-    b1: Decay | Scalar = 0.9  # in [0, 1)
-    b2: Decay | Scalar = 0.999  # in [0, 1)
-    eps: Scalar = 1e-8  # ≥ 0, units of g
-    debias: bool = static(default=True)
-    amsgrad: bool = static(default=False)
-    nesterov: bool = static(default=False)
+    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
+    b2: Decay | Scalar = rate(0.999)  # in [0, 1)
+    eps: Scalar = real(1e-8, low=0.0)  # ≥ 0, units of g
+    debias: bool = switch(True)
+    amsgrad: bool = switch(False)
+    nesterov: bool = switch(False)
     Slots = Moments
     reference = "arXiv:1412.6980"
-
-    def __post_init__(self):
-        checked(self, b1=decay("b1", self.b1))
-        checked(self, b2=decay("b2", self.b2))
-        checked(self, eps=number("eps", self.eps, 0.0))
-        for name in ("debias", "amsgrad", "nesterov"):
-            flag(name, getattr(self, name))
 
     def unused(self):
         return () if self.amsgrad else ("h",)

@@ -1,6 +1,6 @@
 """Exponential averages as rules: pieces for chains rather than optimizers.
 
-    m ← β m + (1 − β) g,   d = m / (1 − βᵗ)           Average (d = m with debias off)
+    m ← β m + (1 − β) g,   d = m / (1 − βᵗ)           Average (d = m with debias off); start="first": m₁ = g₁
     d = g / (1 − βᵗ)                                  BiasCorrection
 
 Bias correction: Kingma & Ba, "Adam: a method for stochastic optimization", 2015, arXiv:1412.6980, section 3.
@@ -9,9 +9,12 @@ Departs from the paper in: nothing.
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
+
 from ..base import Rule, Weighed
+from ..fields import choice, rate, switch
 from ..numerics import debias, ema
-from ..values import Decay, Scalar, checked, decay, flag, static, value_class
+from ..values import Decay, Scalar, value_class
 
 
 class Mean(NamedTuple):
@@ -22,18 +25,23 @@ class Mean(NamedTuple):
 class Average(Rule):
     """Exponential average of what comes in. Pointwise; one slot."""
 
-    decay: Decay | Scalar = 0.9  # β, in [0, 1)
-    debias: bool = static(default=True)
+    decay: Decay | Scalar = rate(0.9)  # β, in [0, 1)
+    debias: bool = switch(True)
+    start: str = choice("zero", "first")
     Slots = Mean
     degree = 1
     reference = "arXiv:1412.6980"
 
     def __post_init__(self):
-        checked(self, decay=decay("decay", self.decay))
-        flag("debias", self.debias)
+        super().__post_init__()
+        if self.debias and self.start == "first":
+            raise ValueError(
+                "an average with start='first' has no bias to correct, got debias=True; pass debias=False."
+            )
 
     def advance(self, g, s, p, k):
-        return Mean(ema(s.m, g, self.decay))
+        mean = ema(s.m, g, self.decay)
+        return Mean(jnp.where(k.t == 1, g, mean) if self.start == "first" else mean)
 
     def foreseeable(self, whole):
         return True
@@ -49,12 +57,9 @@ class Average(Rule):
 class BiasCorrection(Rule):
     """Division by 1 − βᵗ at step t. Pointwise; no slots."""
 
-    decay: Decay | Scalar = 0.9  # β, in [0, 1)
+    decay: Decay | Scalar = rate(0.9)  # β, in [0, 1)
     degree = 1
     reference = "arXiv:1412.6980"
-
-    def __post_init__(self):
-        checked(self, decay=decay("decay", self.decay))
 
     def advance(self, g, s, p, k):
         return s

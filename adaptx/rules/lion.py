@@ -15,8 +15,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ..base import Rule, Weighed
+from ..fields import rate
 from ..numerics import ema
-from ..values import Decay, Scalar, checked, decay, value_class
+from ..values import Decay, Scalar, value_class
 
 
 class Mean(NamedTuple):
@@ -27,13 +28,10 @@ class Mean(NamedTuple):
 class Lion(Rule):
     """Lion. Pointwise; one slot."""
 
-    b1: Decay | Scalar = 0.9  # in [0, 1)
-    b2: Decay | Scalar = 0.99  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
+    b2: Decay | Scalar = rate(0.99)  # in [0, 1)
     Slots = Mean
     reference = "arXiv:2302.06675"
-
-    def __post_init__(self):
-        checked(self, b1=decay("b1", self.b1), b2=decay("b2", self.b2))
 
     def advance(self, g, s, p, k):
         return Mean(ema(s.m, g, self.b2))

@@ -13,7 +13,8 @@ gradient undampened).
 from typing import NamedTuple
 
 from ..base import Rule, Weighed
-from ..values import Decay, Scalar, checked, decay, flag, number, static, value_class
+from ..fields import rate, real, switch
+from ..values import Decay, Scalar, value_class
 
 
 class Velocity(NamedTuple):
@@ -24,17 +25,12 @@ class Velocity(NamedTuple):
 class Momentum(Rule):
     """Heavy ball, averaged or Nesterov momentum. Pointwise; one slot."""
 
-    decay: Decay | Scalar = 0.9  # γ, in [0, 1)
-    dampening: Scalar = 0.0  # τ, in [0, 1]
-    nesterov: bool = static(default=False)
+    decay: Decay | Scalar = rate(0.9)  # γ, in [0, 1)
+    dampening: Scalar = real(0.0, low=0.0, high=1.0)  # τ, in [0, 1]
+    nesterov: bool = switch(False)
     Slots = Velocity
     degree = 1
     reference = "doi:10.1016/0041-5553(64)90137-5"
-
-    def __post_init__(self):
-        checked(self, decay=decay("decay", self.decay))
-        checked(self, dampening=number("dampening", self.dampening, 0.0, 1.0))
-        flag("nesterov", self.nesterov)
 
     def advance(self, g, s, p, k):
         return Velocity(self.decay.rate * s.v + (1 - self.dampening) * g)

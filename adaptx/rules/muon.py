@@ -22,8 +22,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ..base import Rule, Weighed
+from ..fields import choice, count, rate, real, several_of, switch
 from ..numerics import divide, ema, product, root
-from ..values import Decay, Scalar, checked, decay, flag, number, one_of, several, static, value_class, whole
+from ..values import Decay, Scalar, value_class
 
 
 class Mean(NamedTuple):
@@ -34,23 +35,16 @@ class Mean(NamedTuple):
 class Muon(Rule):
     """Muon. Looks at whole matrices; one slot."""
 
-    decay: Decay | Scalar = 0.95  # μ, in [0, 1)
-    eps: Scalar = 1e-7  # ≥ 0, units of ‖u‖
-    coefficients: tuple[Scalar, ...] = (3.4445, -4.7750, 2.0315)  # a, b, c
-    nesterov: bool = static(default=True)
-    steps: int = static(default=5)  # ≥ 1
-    scale: str = static(default="spectral")  # or "rms"
+    decay: Decay | Scalar = rate(0.95)  # μ, in [0, 1)
+    eps: Scalar = real(1e-7, low=0.0)  # ≥ 0, units of ‖u‖
+    coefficients: tuple[Scalar, ...] = several_of((3.4445, -4.7750, 2.0315), 3)  # a, b, c
+    nesterov: bool = switch(True)
+    steps: int = count(5)  # ≥ 1
+    scale: str = choice("spectral", "rms")  # or "rms"
     Slots = Mean
     pointwise = False
     ranks = (2, 3)
     reference = "arXiv:2502.16982"
-
-    def __post_init__(self):
-        checked(self, decay=decay("decay", self.decay), eps=number("eps", self.eps, 0.0))
-        checked(self, coefficients=several("coefficients", self.coefficients, 3))
-        flag("nesterov", self.nesterov)
-        whole("steps", self.steps, 1)
-        one_of("scale", self.scale, ("spectral", "rms"))
 
     def advance(self, g, s, p, k):
         return Mean(ema(s.m, g, self.decay))

@@ -20,8 +20,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ..base import Rule, Signed, Unsigned, Weighed
+from ..fields import rate, real, switch
 from ..numerics import debias, divide, ema, ema_of_squares, one_minus_power, over_root, root
-from ..values import Decay, Scalar, checked, decay, flag, is_concrete, number, static, value_class
+from ..values import Decay, Scalar, checked, is_concrete, value_class
 
 
 class Means(NamedTuple):
@@ -34,23 +35,20 @@ class Means(NamedTuple):
 class Rmsprop(Rule):
     """RMSProp. Pointwise; one slot, one more if centered, one more with momentum."""
 
-    decay: Decay | Scalar = 0.9  # β, in [0, 1)
-    eps: Scalar = 1e-8  # ≥ 0, units of g² inside the root, of g outside
-    momentum: Decay | Scalar | None = None  # μ, in [0, 1); None, or 0, for no buffer
-    eps_in_sqrt: bool = static(default=True)
-    centered: bool = static(default=False)
-    debias: bool = static(default=False)
+    decay: Decay | Scalar = rate(0.9)  # β, in [0, 1)
+    eps: Scalar = real(1e-8, low=0.0)  # ≥ 0, units of g² inside the root, of g outside
+    momentum: Decay | Scalar | None = rate(None, optional=True)  # μ, in [0, 1); None, or 0, for no buffer
+    eps_in_sqrt: bool = switch(True)
+    centered: bool = switch(False)
+    debias: bool = switch(False)
     Slots = Means
     reference = "arXiv:1308.0850"
 
     def __post_init__(self):
-        checked(self, decay=decay("decay", self.decay))
-        checked(self, eps=number("eps", self.eps, 0.0))
-        if self.momentum is not None:
-            mu = decay("momentum", self.momentum)
-            checked(self, momentum=None if is_concrete(mu.complement) and float(mu.complement) == 1.0 else mu)
-        for name in ("eps_in_sqrt", "centered", "debias"):
-            flag(name, getattr(self, name))
+        super().__post_init__()
+        mu = self.momentum
+        if mu is not None and is_concrete(mu.complement) and float(mu.complement) == 1.0:
+            checked(self, momentum=None)
 
     def foreseeable(self, whole):
         return not (self.centered and self.momentum is not None)

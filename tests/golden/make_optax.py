@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rows import OPTAX, OPTAX_MORE, Row
+from rows import OPTAX, OPTAX_FAMILY, OPTAX_MORE, Row
 
 Rate = Callable[[jax.Array], jax.Array]
 
@@ -73,6 +73,16 @@ def _muon(rate: Rate, decay: float = 0.95, nesterov: bool = True, **flags) -> op
     )
 
 
+def _yogi(rate: Rate, **flags: float) -> optax.GradientTransformation:
+    """optax.yogi, whose alias has no flag for where the moments start."""
+    scaling = optax.scale_by_yogi(initial_accumulator_value=0.0, **flags)
+    return optax.chain(scaling, optax.scale_by_learning_rate(rate))
+
+
+def _signum(rate: Rate, decay: float) -> optax.GradientTransformation:
+    return optax.chain(optax.ema(decay, debias=False), optax.scale_by_sign(), optax.scale_by_learning_rate(rate))
+
+
 PEERS: dict[str, Callable[[Rate], optax.GradientTransformation]] = {
     "sgd": lambda rate: optax.sgd(rate),
     "sgd_decoupled": lambda rate: _decayed(optax.identity(), rate),
@@ -127,6 +137,28 @@ PEERS: dict[str, Callable[[Rate], optax.GradientTransformation]] = {
     "muon_rms": lambda rate: _muon(rate, consistent_rms=0.2),
     "muon_flags": lambda rate: _muon(rate, decay=0.8, ns_steps=3, ns_coeffs=(2.0, -1.5, 0.5)),
     "muon_decay": lambda rate: _muon(rate, weight_decay=0.1),
+    "nadam": lambda rate: optax.nadam(rate),
+    "nadamw": lambda rate: optax.nadamw(rate, b1=0.8, weight_decay=0.1),
+    "radam": lambda rate: optax.radam(rate),
+    "radam_short": lambda rate: optax.radam(rate, b2=0.9, eps=1e-3),
+    "adamax": lambda rate: optax.adamax(rate),
+    "adamax_decay": lambda rate: optax.adamaxw(rate, b2=0.9, weight_decay=0.1),
+    "adadelta": lambda rate: optax.adadelta(rate),
+    "adabelief": lambda rate: optax.adabelief(rate),
+    "adabelief_eps": lambda rate: optax.adabelief(rate, b1=0.8, b2=0.95, eps=1e-3, eps_root=1e-6),
+    "yogi": lambda rate: _yogi(rate),
+    "yogi_eps": lambda rate: _yogi(rate, b2=0.9, eps=1e-8),
+    "ademamix": lambda rate: optax.contrib.ademamix(rate, alpha=6.0),
+    "ademamix_decays": lambda rate: optax.contrib.ademamix(rate, b1=0.8, b2=0.95, b3=0.99, alpha=2.0, eps=1e-3),
+    "simplified_ademamix": lambda rate: optax.contrib.simplified_ademamix(rate),
+    "simplified_ademamix_mixed": lambda rate: optax.contrib.simplified_ademamix(rate, b1=0.9, alpha=3.0, eps=1e-3),
+    "adopt": lambda rate: optax.contrib.adopt(rate),
+    "adopt_plain": lambda rate: optax.contrib.adopt(rate, b2=0.95, use_clipping=False),
+    "novograd": lambda rate: optax.novograd(rate, b1=0.95, b2=0.98),
+    "novograd_decays": lambda rate: optax.novograd(rate, b1=0.8, b2=0.25, eps=1e-8),
+    "signum": lambda rate: _signum(rate, 0.9),
+    "sign_sgd": lambda rate: optax.sign_sgd(rate),
+    "signum_decay": lambda rate: optax.chain(optax.ema(0.965, debias=False), _decayed(optax.scale_by_sign(), rate)),
     "sgd_clipped": lambda rate: optax.chain(optax.clip_by_global_norm(2.0), optax.sgd(rate)),
     "adam_clipped": lambda rate: optax.chain(optax.clip_by_global_norm(2.0), optax.adam(rate)),
 }
@@ -156,7 +188,7 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     table = {
         row.name: np.array([[trajectory(row, kind, scale) for scale in inputs.SCALES] for kind in row.kinds])
-        for row in OPTAX + OPTAX_MORE
+        for row in OPTAX + OPTAX_MORE + OPTAX_FAMILY
     }
     np.savez_compressed(Path(__file__).with_name("optax.npz"), **table)
 

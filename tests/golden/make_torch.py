@@ -13,7 +13,7 @@ from pathlib import Path
 import inputs
 import numpy as np
 import torch
-from rows import TORCH, TORCH_MORE, Row
+from rows import TORCH, TORCH_FAMILY, TORCH_MORE, Row
 
 MOMENTUM = {"momentum": 0.9}
 AVERAGED = {"momentum": 0.9, "dampening": 0.9}
@@ -54,6 +54,22 @@ PEERS: dict[str, tuple[Callable, dict]] = {
     "adafactor_shapes": (torch.optim.Adafactor, UNADDED),
     "adafactor_flags": (torch.optim.Adafactor, {"beta2_decay": -0.5, "eps": (TINY, 0.4), "d": 1.5}),
     "adafactor_decay": (torch.optim.Adafactor, {**UNADDED, "weight_decay": 0.1}),
+    "nadam": (torch.optim.NAdam, {}),
+    "nadam_decays": (torch.optim.NAdam, {"betas": (0.8, 0.95), "momentum_decay": 0.5, "eps": 1e-3}),
+    "nadam_l2": (torch.optim.NAdam, {"weight_decay": 0.1}),
+    "nadamw": (torch.optim.NAdam, {"weight_decay": 0.1, "decoupled_weight_decay": True}),
+    "radam": (torch.optim.RAdam, {"eps": TINY}),
+    "radam_short": (torch.optim.RAdam, {"eps": TINY, "betas": (0.9, 0.9)}),
+    "radam_l2": (torch.optim.RAdam, {"eps": TINY, "weight_decay": 0.1}),
+    "radam_decay": (torch.optim.RAdam, {"eps": TINY, "weight_decay": 0.1, "decoupled_weight_decay": True}),
+    "adamax": (torch.optim.Adamax, {}),
+    "adamax_decays": (torch.optim.Adamax, {"betas": (0.8, 0.9), "eps": 1e-3}),
+    "adamax_l2": (torch.optim.Adamax, {"weight_decay": 0.1}),
+    "adadelta": (torch.optim.Adadelta, {}),
+    "adadelta_eps": (torch.optim.Adadelta, {"rho": 0.8, "eps": 1e-2}),
+    "adadelta_l2": (torch.optim.Adadelta, {"weight_decay": 0.1}),
+    "rprop": (torch.optim.Rprop, {}),
+    "rprop_bounded": (torch.optim.Rprop, {"etas": (0.3, 1.5), "step_sizes": (2e-3, 3e-2)}),
     "adamw_amsgrad": (torch.optim.AdamW, {"amsgrad": True, "betas": (0.9, 0.9), "weight_decay": 0.1}),
 }
 
@@ -83,9 +99,10 @@ def trajectory(row: Row, kind: str, scale: float) -> np.ndarray:
 
 def main() -> None:
     """Write the file next to this script."""
+    torch.set_default_dtype(torch.float64)  # NAdam keeps its product of momenta in the default dtype
     table = {
         row.name: np.array([[trajectory(row, kind, scale) for scale in inputs.SCALES] for kind in row.kinds])
-        for row in TORCH + TORCH_MORE
+        for row in TORCH + TORCH_MORE + TORCH_FAMILY
     }
     np.savez_compressed(Path(__file__).with_name("torch.npz"), **table)
 

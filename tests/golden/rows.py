@@ -20,6 +20,8 @@ Not in the table, because no flags make the two agree (largest distance in a par
 - torch.optim.Muon: the iteration always in bfloat16 (2.7e-4 after one step, 2.2e-3 at most, 9.8e-3 at scale 1e-8, where
   eps bounds the norm instead of adding to it). With that cast taken out of its code and eps at 1e-30 the distance is
   1.1e-15, for both scales, with and without nesterov and decay: the rest of it is the same rule;
+- optax.adan: 1 - b2 in place of b2 in both sums; optax.rprop: the update of the step before;
+- optax.yogi from any accumulator but 0: its first moment starts there too;
 - optax's centered RMSprop with bias correction: v - m^2 is 0 at step 1, so rounding is compared with eps (4e-5 with eps
   under the root at scale 1, where one step moves a parameter by 287; NaN with eps outside: optax has no clamp at 0).
 """
@@ -165,5 +167,58 @@ OPTAX_MORE = (
     Row("optax", "muon_decay", "muon", {}, {"weight_decay": 0.1}, leaves=MATRICES),
 )
 
-RECORDED = TORCH + TORCH_MORE + OPTAX + OPTAX_MORE  # what the files hold
+SHORT = {"b2": 0.9}  # rho passes the threshold early and stays small
+
+TORCH_FAMILY = (
+    Row("torch", "nadam", "nadam"),
+    Row("torch", "nadam_decays", "nadam", {"b1": 0.8, "b2": 0.95, "momentum_decay": 0.5, "eps": 1e-3}),
+    Row("torch", "nadam_l2", "nadam", {}, L2),
+    Row("torch", "nadamw", "nadamw", {}, {"weight_decay": 0.1}),
+    Row("torch", "radam", "radam", {"eps": UNSEEN}, note="torch adds eps before the correction of bias"),
+    Row("torch", "radam_short", "radam", {"eps": UNSEEN, **SHORT}),
+    Row("torch", "radam_l2", "radam", {"eps": UNSEEN}, L2),
+    Row("torch", "radam_decay", "radam", {"eps": UNSEEN}, {"weight_decay": 0.1}),
+    Row("torch", "adamax", "adamax"),
+    Row("torch", "adamax_decays", "adamax", {"b1": 0.8, "b2": 0.9, "eps": 1e-3}),
+    Row("torch", "adamax_l2", "adamax", {}, L2),
+    Row("torch", "adadelta", "adadelta", learning_rate=1.0),
+    Row("torch", "adadelta_eps", "adadelta", {"decay": 0.8, "eps": 1e-2}, learning_rate=0.5),
+    Row("torch", "adadelta_l2", "adadelta", {}, L2, learning_rate=1.0),
+    Row("torch", "rprop", "rprop", kinds=CONSTANT, note="torch's rate is that of the first step alone"),
+    Row(
+        "torch",
+        "rprop_bounded",
+        "rprop",
+        {"eta_minus": 0.3, "eta_plus": 1.5, "step_sizes": (0.2, 3.0)},
+        kinds=CONSTANT,
+        note="torch's step sizes are lengths, ours are in learning rates: 2e-3 and 3e-2 there",
+    ),
+)
+
+OPTAX_FAMILY = (
+    Row("optax", "nadam", "nadam", {"momentum_decay": None}, note="constant momentum"),
+    Row("optax", "nadamw", "nadamw", {"momentum_decay": None, "b1": 0.8}, {"weight_decay": 0.1}),
+    Row("optax", "radam", "radam", note="no rho here is 5 exactly, where optax already rectifies"),
+    Row("optax", "radam_short", "radam", {"eps": 1e-3, **SHORT}),
+    Row("optax", "adamax", "adamax"),
+    Row("optax", "adamax_decay", "adamax", {"b2": 0.9}, {"weight_decay": 0.1}),
+    Row("optax", "adadelta", "adadelta", learning_rate=1.0),
+    Row("optax", "adabelief", "adabelief"),
+    Row("optax", "adabelief_eps", "adabelief", {"b1": 0.8, "b2": 0.95, "eps": 1e-3, "eps_root": 1e-6}),
+    Row("optax", "yogi", "yogi", {"initial_accumulator": 0.0}, note="optax starts both moments at that value"),
+    Row("optax", "yogi_eps", "yogi", {"initial_accumulator": 0.0, "b2": 0.9, "eps": 1e-8}),
+    Row("optax", "ademamix", "ademamix", {"alpha": 6.0}),
+    Row("optax", "ademamix_decays", "ademamix", {"b1": 0.8, "b2": 0.95, "b3": 0.99, "alpha": 2.0, "eps": 1e-3}),
+    Row("optax", "simplified_ademamix", "simplified_ademamix"),
+    Row("optax", "simplified_ademamix_mixed", "simplified_ademamix", {"b1": 0.9, "alpha": 3.0, "eps": 1e-3}),
+    Row("optax", "adopt", "adopt"),
+    Row("optax", "adopt_plain", "adopt", {"clip": False, "b2": 0.95}),
+    Row("optax", "novograd", "novograd", {"eps": 1e-6}),
+    Row("optax", "novograd_decays", "novograd", {"b1": 0.8, "b2": 0.25}),
+    Row("optax", "signum", "signum", learning_rate=1e-3, note="the sign of optax.ema"),
+    Row("optax", "sign_sgd", "signum", {"decay": 0.0}, learning_rate=1e-3),
+    Row("optax", "signum_decay", "signum", {"decay": 0.965}, {"weight_decay": 0.1}, learning_rate=1e-3),
+)
+
+RECORDED = TORCH + TORCH_MORE + TORCH_FAMILY + OPTAX + OPTAX_MORE + OPTAX_FAMILY  # what the files hold
 ROWS = RECORDED  # what the library is held to

@@ -73,3 +73,69 @@ class Adafactor:
         if self.b1 is not None:
             u = self.m = self.b1 * self.m + (1.0 - self.b1) * u
         return max(self.eps2, rms(p)) * u if self.scale_parameter else u
+
+
+class Came:
+    """Adafactor's clipped u with decay b2; m <- b1 m + (1 - b1) u; d = m / sqrt(factored mean of (u - m)^2 + eps2).
+
+    Arrays with fewer than two axes keep the mean of g^2 + eps1 whole, and d = m.
+    """
+
+    def __init__(
+        self,
+        b1: float = 0.9,
+        b2: float = 0.999,
+        b3: float = 0.9999,
+        eps1: float = 1e-30,
+        eps2: float = 1e-16,
+        clip_threshold: float = 1.0,
+    ):
+        self.b1, self.b2, self.b3 = b1, b2, b3
+        self.eps1, self.eps2, self.clip_threshold = eps1, eps2, clip_threshold
+        self.m = self.v = self.rows = self.columns = self.unsure_rows = self.unsure_columns = 0.0
+
+    def step(self, g: np.ndarray) -> np.ndarray:
+        square = g * g + self.eps1
+        if g.ndim < 2:
+            self.v = self.b2 * self.v + (1.0 - self.b2) * square
+            self.m = self.b1 * self.m + (1.0 - self.b1) * self.clipped(ratio(g, np.sqrt(self.v)))
+            return self.m
+        self.rows = self.b2 * self.rows + (1.0 - self.b2) * square.mean(-1)
+        self.columns = self.b2 * self.columns + (1.0 - self.b2) * square.mean(-2)
+        u = self.clipped(ratio(g, np.sqrt(self.outer(self.rows, self.columns))))
+        self.m = self.b1 * self.m + (1.0 - self.b1) * u
+        unsure = (u - self.m) ** 2 + self.eps2
+        self.unsure_rows = self.b3 * self.unsure_rows + (1.0 - self.b3) * unsure.mean(-1)
+        self.unsure_columns = self.b3 * self.unsure_columns + (1.0 - self.b3) * unsure.mean(-2)
+        return ratio(self.m, np.sqrt(self.outer(self.unsure_rows, self.unsure_columns)))
+
+    def clipped(self, u: np.ndarray) -> np.ndarray:
+        return u / max(1.0, float(np.sqrt(np.mean(u * u))) / self.clip_threshold)
+
+    @staticmethod
+    def outer(rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        return ratio(rows, rows.mean(-1, keepdims=True))[..., None] * columns[..., None, :]
+
+
+class Sm3:
+    """nu = least of the covers of every entry + g^2; every cover is the largest nu of its slice; u = g / sqrt(nu + eps).
+
+    d = u, or with b1 the mean m <- b1 m + (1 - b1) u.
+    """
+
+    def __init__(self, b1: float | None = 0.9, eps: float = 0.0):
+        self.b1, self.eps = b1, eps
+        self.m, self.covers = 0.0, None
+
+    def step(self, g: np.ndarray) -> np.ndarray:
+        others = [tuple(b for b in range(g.ndim) if b != a) for a in range(max(g.ndim, 1))]
+        if self.covers is None:
+            self.covers = [np.zeros(())] if g.ndim == 0 else [np.zeros(n) for n in g.shape]
+        spread = [np.expand_dims(mu, rest) for mu, rest in zip(self.covers, others, strict=True)]
+        nu = np.minimum.reduce(np.broadcast_arrays(*spread)) + g * g
+        self.covers = [nu.max(rest) for rest in others]
+        u = ratio(g, np.sqrt(np.where(nu > 0, nu + self.eps, 0.0)))
+        if self.b1 is None:
+            return u
+        self.m = self.b1 * self.m + (1.0 - self.b1) * u
+        return self.m

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from . import classical, factored, matrices, signs
+from . import adam_family, adam_memories, classical, factored, matrices, signs
 
 ORACLES = {
     "sgd": classical.Sgd,
@@ -13,8 +13,30 @@ ORACLES = {
     "rmsprop": classical.Rmsprop,
     "adam": classical.Adam,
     "adamw": classical.Adam,
+    "nadam": adam_family.Nadam,
+    "nadamw": adam_family.Nadam,
+    "radam": adam_family.Radam,
+    "adamax": adam_family.Adamax,
+    "adadelta": adam_family.Adadelta,
+    "adabelief": adam_family.Adabelief,
+    "yogi": adam_family.Yogi,
+    "adabound": adam_family.Adabound,
+    "qhadam": adam_family.Qhadam,
+    "kate": adam_family.Kate,
+    "adan": adam_memories.Adan,
+    "adopt": adam_memories.Adopt,
+    "ademamix": adam_memories.Ademamix,
+    "simplified_ademamix": adam_memories.SimplifiedAdemamix,
+    "laprop": adam_memories.Laprop,
+    "mars": adam_memories.Mars,
+    "novograd": adam_memories.Novograd,
     "lion": signs.Lion,
+    "signum": signs.Signum,
+    "tiger": signs.Tiger,
+    "rprop": signs.Rprop,
     "adafactor": factored.Adafactor,
+    "came": factored.Came,
+    "sm3": factored.Sm3,
     "muon": matrices.Muon,
 }
 

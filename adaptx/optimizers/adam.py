@@ -1,0 +1,140 @@
+"""Adam and its nearest kin: what divides a mean of gradients by their size."""
+
+from typing import Unpack
+
+from .. import rules
+from ..base import Rule
+from ..engine.optimizer import Optimizer, Rate, build
+from ..engine.options import EngineOptions, flat
+from ..values import Scalar
+
+
+def adam(
+    learning_rate: Rate = 1e-3,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    debias: bool = True,
+    amsgrad: bool = False,
+    nesterov: bool = False,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """Adam: m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², p ← p − lr·m̂/(√v̂ + ε).
+
+    Args:
+        learning_rate: ≥ 0, a schedule, or an array for a batch.
+        b1: β₁ in [0, 1).
+        b2: β₂ in [0, 1).
+        eps: ε ≥ 0, in units of g, outside the root and after the bias correction.
+        debias: divide the moments by 1 − βᵗ.
+        amsgrad: use the largest second moment so far (of the uncorrected one, as torch does).
+        nesterov: Dozat's look-ahead with constant β₁.
+        **engine: see `EngineOptions`.
+
+    Kingma & Ba, 2015, arXiv:1412.6980; amsgrad: Reddi et al., 2018, arXiv:1904.09237; nesterov: Dozat, 2016.
+    """
+    return build("adam", rules.Adam(b1, b2, eps, debias, amsgrad, nesterov), learning_rate, engine)
+
+
+def adamw(
+    learning_rate: Rate = 1e-3,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    debias: bool = True,
+    amsgrad: bool = False,
+    nesterov: bool = False,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """Adam with decoupled weight decay λ = 0.01: p ← p − lr·(m̂/(√v̂ + ε) + λp). Arguments as in `adam`.
+
+    Loshchilov & Hutter, "Decoupled weight decay regularization", 2019, arXiv:1711.05101 (as torch scales it: by lr).
+    """
+    options = {"weight_decay": 1e-2, **flat(engine)}
+    return build("adamw", rules.Adam(b1, b2, eps, debias, amsgrad, nesterov), learning_rate, options)
+
+
+def nadam(
+    learning_rate: Rate = 2e-3,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    momentum_decay: Scalar | None = 4e-3,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """NAdam: Adam that looks one step ahead, d = m̂/(√v̂ + ε), m̂ = μₜ₊₁m/(1 − Πₜ₊₁) + (1 − μₜ)g/(1 − Πₜ).
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller.
+        b1: β₁ in [0, 1); μₜ = β₁(1 − ½·0.96^(ψt)) and Πₜ = μ₁…μₜ.
+        b2: β₂ in [0, 1).
+        eps: ε ≥ 0, in units of g.
+        momentum_decay: ψ ≥ 0; None for a constant μ = β₁, as optax has it.
+        **engine: see `EngineOptions`.
+
+    Dozat, 2016, openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ.
+    """
+    return build("nadam", _nesterov(b1, b2, eps, momentum_decay), learning_rate, engine)
+
+
+def nadamw(
+    learning_rate: Rate = 2e-3,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    momentum_decay: Scalar | None = 4e-3,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """NAdam with decoupled weight decay λ = 0.01. Arguments as in `nadam`."""
+    options = {"weight_decay": 1e-2, **flat(engine)}
+    return build("nadamw", _nesterov(b1, b2, eps, momentum_decay), learning_rate, options)
+
+
+def _nesterov(b1: Scalar, b2: Scalar, eps: Scalar, momentum_decay: Scalar | None) -> Rule:
+    if momentum_decay is None:
+        return rules.Adam(b1, b2, eps, nesterov=True)
+    return rules.Nadam(b1, b2, eps, momentum_decay)
+
+
+def radam(
+    learning_rate: Rate = 1e-3,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    threshold: Scalar = 5.0,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """RAdam: Adam's direction times r where the second moment is known well enough, else the mean gradient alone.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller; the first steps (five with this b2) are lr·m̂, as SGD's.
+        b1: β₁ in [0, 1).
+        b2: β₂ in [0, 1).
+        eps: ε ≥ 0, in units of g.
+        threshold: ≥ 4, of the number of gradients that the second moment is made of.
+        **engine: see `EngineOptions`.
+
+    Liu et al., 2020, arXiv:1908.03265.
+    """
+    return build("radam", rules.Radam(b1, b2, eps, threshold), learning_rate, engine)
+
+
+def adamax(
+    learning_rate: Rate = 2e-3,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """AdaMax: u ← max(β₂u, |g| + ε), p ← p − lr·m̂/u.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller.
+        b1: β₁ in [0, 1).
+        b2: β₂ in [0, 1).
+        eps: ε ≥ 0, in units of g.
+        **engine: see `EngineOptions`.
+
+    Kingma & Ba, 2015, arXiv:1412.6980, Algorithm 2.
+    """
+    return build("adamax", rules.Adamax(b1, b2, eps), learning_rate, engine)
