@@ -76,7 +76,7 @@ class Radam(Rule):
         c = jnp.asarray(self.b2.complement)
         x = -t * jnp.log1p(-jnp.minimum(c, 1 - jnp.finfo(c.dtype).eps))
         plain = 2 / c - 1 - 2 * t / jnp.expm1(x)
-        if plain.dtype == jnp.float64:
+        if jnp.finfo(plain.dtype).bits == 64:
             return plain
         y = jnp.minimum(x, 1)
         rest = c / 6 + c**2 / 12 + 19 * c**3 / 360 + 3 * c**4 / 80
