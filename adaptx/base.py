@@ -47,6 +47,8 @@ class Clock(NamedTuple):
     t: Scalar  # 1-based number of this step since the slots were fresh
     debias: bool = True  # whether corrections of bias are the rule's: False where the controller's rate has them
     extra: Mapping[str, Array | None] = {}  # the arguments that the rule requires, this array's part
+    rate: Scalar = 1.0  # the open-loop learning rate of this step, for a rule whose sums are weighed by it
+    seed: Array | None = None  # uint32, another at every step and leaf; None unless the rule `draws`
 
 
 class Control(NamedTuple):
@@ -82,6 +84,7 @@ class Rule(ABC):
     degree: ClassVar[int] = 0  # scaling every gradient by c scales d by c**degree (ε aside): 1 SGD, 0 the Adam family
     reads_params: ClassVar[bool] = False  # whether advance or direction looks at p
     requires: ClassVar[frozenset[str]] = frozenset()  # extra arguments, trees like p: a Hessian's diagonal
+    draws: ClassVar[bool] = False  # random numbers, from k.seed
     ranks: ClassVar[tuple[int, ...] | None] = None  # numbers of axes it accepts; None for any
     reference: ClassVar[str] = ""  # arXiv number or citation
 

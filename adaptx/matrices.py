@@ -1,4 +1,4 @@
-"""The verbs on matrices: second moments of rows and columns, products, orthogonalization. The last two axes are the matrix."""
+"""The verbs on matrices, the last two axes: second moments of rows and columns, products, orthogonalization."""
 
 import jax.numpy as jnp
 

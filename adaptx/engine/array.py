@@ -196,6 +196,13 @@ def _extra(plan: LeafPlan, place: Place) -> dict[str, Array | None]:
     return {name: None if x is None else x.astype(plan.dtype) for name, x in place.extra.items()}
 
 
+def _clock(plan: LeafPlan, share: Share, place: Place) -> Clock:
+    """What the rule may know besides its array."""
+    rate = share.controller.base_rate(share.tick)
+    seed = salt(share.step, place.leaf) if share.rule.draws else None
+    return Clock(share.tick.t, plan.debias, _extra(plan, place), 1.0 if rate is None else rate, seed)
+
+
 def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c: Record) -> Stored:
     """The stored slots after gradient g: advanced and encoded."""
     rule, weight = _in_unit(share, c), _weight(share, c)
@@ -203,10 +210,10 @@ def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c:
     if not declared:
         return place.slots
     given = {name: value for name, value in extra.items() if value is not None}
-    bounds, shown = _bounds(share), _seen_in(share)
+    bounds, shown, now = _bounds(share), _seen_in(share), _clock(plan, share, place)
 
     def step(slots: Slots, seen: PyTree) -> Slots:
-        clock = Clock(share.tick.t, plan.debias, {**extra, **dict(zip(given, seen[2:], strict=True))})
+        clock = now._replace(extra={**extra, **dict(zip(given, seen[2:], strict=True))})
         g = squarable(seen[0]) if bounds else seen[0]
         new = named(rule.advance(g, record(rule, slots), seen[1], clock))
         return {**new, shown: showing(new[shown], seen[0])} if bounds and shown is not None else new
@@ -231,7 +238,7 @@ def _direction(
     rule, weight = _in_unit(share, after), _weight(share, before)
     new, old = (record(rule, _unweighed(rule, weight, read_slots(plan, s, x))) for s in (slots, place.slots))
     near = squarable(g) if _bounds(share) else g
-    d = rule.direction(near, new, old, x, Clock(share.tick.t, plan.debias, _extra(plan, place)))
+    d = rule.direction(near, new, old, x, _clock(plan, share, place))
     if near is not g and _seen_in(share) is None:
         d = showing(d, g)
     if plan.decay == "decoupled":
