@@ -10,12 +10,13 @@ import pytest
 
 import adaptx
 from golden import compare, inputs
-from golden.rows import ROWS, Row
+from golden.row import Row
+from golden.rows import ROWS
 
 
 @pytest.fixture(scope="module")
 def golden() -> dict[str, dict[str, np.ndarray]]:
-    return {peer: compare.load(peer) for peer in ("torch", "optax")}
+    return {peer: compare.load(peer) for peer in {row.peer for row in ROWS}}
 
 
 FIRST = {row.constructor: row for row in reversed(ROWS)}.values()  # of every optimizer one row goes by `update` too

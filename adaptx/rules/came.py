@@ -7,8 +7,8 @@
     d = m / √(R Cᵀ / mean(R))            line 13; the engine does p ← p − lr·d
 
 The last two axes are rows and columns. Arrays with fewer axes keep the mean square whole, and d = m.
-Luo et al., "CAME: confidence-guided adaptive memory efficient optimization", 2023, arXiv:2307.02047, Algorithm 2; arrays
-with fewer than two axes as in the authors' program.
+Luo et al., "CAME: confidence-guided adaptive memory efficient optimization", 2023, arXiv:2307.02047,
+Algorithm 2; arrays with fewer than two axes as in the authors' program.
 Departs from the paper in: 0/0 is 0.
 """
 

@@ -71,7 +71,8 @@ class Radam(Rule):
         """ρ_t, in f32 without the difference of two numbers near 2/(1 − β₂).
 
         With x = −t log β₂, 2 t β₂ᵗ/(1 − β₂ᵗ) = 2t/(eˣ − 1) = 2t/x − t + t(x/6 − x³/360 + x⁵/15120 − …), and
-        ρ∞ − 2t/x = c/6 + c²/12 + 19c³/360 + … with c = 1 − β₂: small where x is, unless t < 5, where nothing is certain.
+        ρ∞ − 2t/x = c/6 + c²/12 + 19c³/360 + … with c = 1 − β₂: small where x is, unless t < 5, where
+        nothing is certain.
         """
         c = jnp.asarray(self.b2.complement)
         x = -t * jnp.log1p(-jnp.minimum(c, 1 - jnp.finfo(c.dtype).eps))

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from . import inputs
-from .rows import Row
+from .row import Row
 
 ROUNDING = 1e-14  # relative to a parameter: the 50 sums p - lr d, half an ulp (1.1e-16) each, rounded up
 SMALLEST = 1e-30  # tolerance of an entry that starts at 0 and never moves: any motion exceeds it

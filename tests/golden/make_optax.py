@@ -1,8 +1,8 @@
 """Write optax.npz: the trajectories of optax for the optax rows of rows.py.
 
-Run in an environment with optax==0.2.8 and jax (any release but 0.10.2), from the repository root:
+Run in an environment with optax==0.2.8 and jax (any release but 0.10.2), from the folder tests:
 
-    python tests/golden/make_optax.py
+    python -m golden.make_optax
 
 Needed only to make the file anew, never by the tests. Everything is float64 on the CPU.
 """
@@ -10,12 +10,13 @@ Needed only to make the file anew, never by the tests. Everything is float64 on 
 from collections.abc import Callable
 from pathlib import Path
 
-import inputs
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from rows import OPTAX, OPTAX_FAMILY, OPTAX_MORE, Row
+
+from . import inputs
+from .rows import OPTAX, OPTAX_FAMILY, OPTAX_MORE, Row
 
 Rate = Callable[[jax.Array], jax.Array]
 
@@ -137,7 +138,6 @@ PEERS: dict[str, Callable[[Rate], optax.GradientTransformation]] = {
     "muon_rms": lambda rate: _muon(rate, consistent_rms=0.2),
     "muon_flags": lambda rate: _muon(rate, decay=0.8, ns_steps=3, ns_coeffs=(2.0, -1.5, 0.5)),
     "muon_decay": lambda rate: _muon(rate, weight_decay=0.1),
-    "nadam": lambda rate: optax.nadam(rate),
     "nadamw": lambda rate: optax.nadamw(rate, b1=0.8, weight_decay=0.1),
     "radam": lambda rate: optax.radam(rate),
     "radam_short": lambda rate: optax.radam(rate, b2=0.9, eps=1e-3),

@@ -1,8 +1,8 @@
 """Write torch.npz: the trajectories of torch.optim for the torch rows of rows.py.
 
-Run in an environment with torch==2.13.0 and numpy, from the repository root:
+Run in an environment with torch==2.13.0 and numpy, from the folder tests:
 
-    python tests/golden/make_torch.py
+    python -m golden.make_torch
 
 Needed only to make the file anew, never by the tests. Everything is float64 on the CPU.
 """
@@ -10,10 +10,11 @@ Needed only to make the file anew, never by the tests. Everything is float64 on 
 from collections.abc import Callable
 from pathlib import Path
 
-import inputs
 import numpy as np
 import torch
-from rows import TORCH, TORCH_FAMILY, TORCH_MORE, Row
+
+from . import inputs
+from .rows import TORCH, TORCH_FAMILY, TORCH_MORE, Row
 
 MOMENTUM = {"momentum": 0.9}
 AVERAGED = {"momentum": 0.9, "dampening": 0.9}

@@ -118,7 +118,9 @@ class Came:
 
 
 class Sm3:
-    """nu = least of the covers of every entry + g^2; every cover is the largest nu of its slice; u = g / sqrt(nu + eps).
+    """nu = least of the covers of every entry + g^2; every cover is the largest nu of its slice;
+
+    u = g / sqrt(nu + eps).
 
     d = u, or with b1 the mean m <- b1 m + (1 - b1) u.
     """
