@@ -1,11 +1,11 @@
 """The optimizers: a rule, a learning rate and the engine options, a few lines each. `ALL` is the registry."""
 
-from .adam import adam as adam
-from .adam import adamax as adamax
-from .adam import adamw as adamw
-from .adam import nadam as nadam
-from .adam import nadamw as nadamw
-from .adam import radam as radam
+from .adam_family import adam as adam
+from .adam_family import adamax as adamax
+from .adam_family import adamw as adamw
+from .adam_family import nadam as nadam
+from .adam_family import nadamw as nadamw
+from .adam_family import radam as radam
 from .adaptive import adabelief as adabelief
 from .adaptive import adabound as adabound
 from .adaptive import adadelta as adadelta

@@ -45,6 +45,10 @@ def test_donated_step_runs_and_aliases(c: Case, storage: str):
     assert size - 8 <= memory.alias_size_in_bytes <= size
 
 
+# the step, or another slot, reads a slot as it was: XLA copies it before it is overwritten, in optax's steps too
+COUPLED = ("lion", "adadelta", "adabelief", "kate", "adan", "adopt", "rprop")
+
+
 @pytest.mark.parametrize(("c", "storage"), [x for x in STORED if x.values[0].build().rule.pointwise])
 def test_a_donated_step_copies_nothing(c: Case, storage: str):
     """Donated in the order it returns them, parameters and state are overwritten where they lie."""
@@ -53,8 +57,8 @@ def test_a_donated_step_copies_nothing(c: Case, storage: str):
     memory = step.lower(p, jax.eval_shape(opt.init, p), p).compile().memory_analysis()
     slots, word = len(opt.rule.slots()), {"f32": 0, "bf16": 4, "int8": 2}[storage]
     allowed = 0.4 if storage == "int8" else 0.04
-    if c.constructor == "lion":
-        allowed += {"f32": 4, "bf16": 2, "int8": 1}[storage]  # the step reads the slot as it was, as optax's does
+    if c.constructor in COUPLED:
+        allowed += slots * {"f32": 4, "bf16": 2, "int8": 1}[storage]
     if slots > 2:
         allowed += word  # the second word comes from the first as it was
     if storage == "int8" and slots and not opt.rule.foreseeable(True):
