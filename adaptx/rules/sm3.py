@@ -57,8 +57,8 @@ class Sm3(Rule):
         v = self._sums(g, s)
         covers = [jnp.max(v, _others(g, axis), initial=0) for axis in range(max(g.ndim, 1))]
         m = None if self.b1 is None else ema(s.m, self._normalized(g, v), self.b1)
-        mu0, mu1, mu2, mu3, mu4 = covers + [None] * (5 - len(covers))
-        return Covers(mu0, mu1, mu2, mu3, mu4, m)
+        mu1, mu2, mu3, mu4 = covers[1:] + [None] * (5 - len(covers))
+        return Covers(covers[0], mu1, mu2, mu3, mu4, m)
 
     def direction(self, g, s, old, p, k):
         return self._normalized(g, self._sums(g, old)) if self.b1 is None else s.m
