@@ -71,8 +71,11 @@ def _optimizer(name: str) -> Card:
     make = optimizers.ALL[name]
     opt = make()
     rule, controller = opt.rule, opt.controller if opt.of_controller else None
-    told = [inspect.getdoc(make) or ""] if rule.name != name else []
+    doc = inspect.getdoc(make) or ""
+    told = [doc] if rule.name != name else []
     fields, facts = [("rule", fields_of(type(rule)))], _rule_facts(rule)
+    if not told:
+        facts.insert(0, ("when to use it", when(doc)))
     texts = [*told, equations(rule)]
     if controller is not None:
         texts.append(equations(controller))
@@ -81,7 +84,13 @@ def _optimizer(name: str) -> Card:
     facts += [("metrics", ", ".join(opt.metric_names)), ("engine options", ", ".join(ENGINE_OPTIONS))]
     facts.append(("reference", ", ".join(_references(rule, controller))))
     call = called(f"adaptx.{name}", make)
-    return Card(name, "optimizer", first_line(inspect.getdoc(make)), call, texts, slots_of(rule), fields, facts)
+    return Card(name, "optimizer", first_line(doc), call, texts, slots_of(rule), fields, facts)
+
+
+def when(doc: str) -> str:
+    """What a constructor's docstring says of when to use it, in one line."""
+    told = doc.partition("When to use it: ")[2]
+    return " ".join(told.partition("\n\n")[0].split())
 
 
 def _references(*parts: Rule | Controller | None) -> list[str]:
