@@ -180,11 +180,26 @@ def case(name: str) -> Case:
     return next(c for c in CASES if c.name == name)
 
 
+# what a property of the engine is tried on in the fast suite: every kind of slot; all other rules are slow
+CORE = ("sgd", "momentum", "rmsprop", "adam", "adamw", "lion", "adafactor", "muon", "adan", "novograd", "sm3")
+
+
+def thinned(cells: list) -> list:
+    """Cells, those of rules outside of the core marked slow: for what the engine does, whatever the equation."""
+    out = []
+    for cell in cells:
+        values, name = (cell.values, cell.id) if hasattr(cell, "values") else ((cell,), cell.name)
+        marks = () if values[0].constructor in CORE else pytest.mark.slow
+        out.append(pytest.param(*values, id=name, marks=marks))
+    return out
+
+
 KINDS = kinds()
 # rules and storages meet in the slots: two, one of either sign, three, with a shape of their own
 STORED = by_turns(KINDS, ("momentum", "rmsprop", "adam", "adam-amsgrad", "adafactor"))
 EQUATIONS = by_turns(CASES, ("adam",))  # what depends on the equations: every flag
-TURNS = by_turns(DEFAULTS, ("adam",))  # what depends on neither rule nor storage but goes through both
+TURNS = thinned(by_turns(DEFAULTS, ("adam",)))  # what depends on neither rule nor storage but goes through both
+THINNED = thinned(DEFAULTS)  # what depends on no rule
 
 
 def params(dtype: Any = jnp.float32, leaves: tuple[str, ...] = tuple(inputs.SHAPES)) -> dict[str, jax.Array]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import adaptx
-from cases import DEFAULTS, DTYPES, KINDS, PAIRS, STORAGES, STORED, TURNS, Case, slots_of
+from cases import DEFAULTS, DTYPES, KINDS, PAIRS, STORAGES, STORED, THINNED, TURNS, Case, slots_of, thinned
 from probes import avals
 
 LIES_IN = {  # what slots of a parameter below f64 may lie in memory as
@@ -91,7 +91,7 @@ def test_every_storage_says_its_dtype():
     assert set(LIES_IN) == set(STORAGES)
 
 
-@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", THINNED)
 def test_arithmetic_is_f32_below_f32(c: Case):
     """A bf16 parameter and gradient give the update that their f32 copies give, rounded once."""
     g = jnp.asarray(np.random.default_rng(1).uniform(-1, 1, 64), jnp.bfloat16)
@@ -126,7 +126,7 @@ def test_second_moment_moves_in_low_precision():
         assert after == pytest.approx((1 - 0.999**4000) * 0.999**4000, rel=close), storage
 
 
-@pytest.mark.parametrize("c", KINDS, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", thinned(KINDS))
 def test_x64(c: Case, x64):
     """f64 parameters have f64 slots, whatever the gradients' dtype; f32 ones keep f32; scalars stay f32 and int32."""
     params = {"a64": jnp.ones(3, jnp.float64), "a32": jnp.ones(3, jnp.float32), "a16": jnp.ones(3, jnp.bfloat16)}
