@@ -226,6 +226,7 @@ class Controller(ABC):
     reports: ClassVar[tuple[str, ...]] = ()  # names in metrics besides learning_rate
     exact: ClassVar[bool] = False  # needs parameters finer than bf16: the engine keeps an f32 master of narrow ones
     sees_direction: ClassVar[bool] = True  # whether measure reads d; False lets d wait for the updated scalars
+    theory: ClassVar[tuple[str, ...] | None] = None  # rules it is derived for; None where that is any rule
     corrects: ClassVar[bool] = False  # whether its rate has k.correction, in place of a degree-0 rule's own correction
     reference: ClassVar[str] = ""
 

@@ -133,7 +133,10 @@ def _controller_facts(made: Controller) -> list[tuple[str, str]]:
     scope = {"global": "one rate", "leaf": "one rate per leaf"}.get(made.scope, f"one rate per {made.scope}")
     extra = (f", {name}={'loss' if name == 'value' else '…'}" for name in sorted(made.requires))
     needs = f"gradients and parameters{''.join(extra)}"
-    facts = [("rate", scope), ("needs", needs), ("scalars", ", ".join(base.fields_of(made.Scalars)) or "none")]
+    derived = "any rule"
+    if made.theory is not None:
+        derived = f"{', '.join(made.theory)}; over other rules it runs without a theory"
+    facts = [("rate", scope), ("derived for", derived), ("needs", needs), ("scalars", ", ".join(base.fields_of(made.Scalars)) or "none")]
     if made.exact:
         facts.append(("narrow parameters", "get an f32 master copy unless rounding says otherwise"))
     return facts
