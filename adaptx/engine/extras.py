@@ -27,9 +27,9 @@ from collections.abc import Mapping
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, DTypeLike, PyTree
 
-from ..numerics import counter_bits, mix, root
+from ..numerics import capped, counter_bits, mix, root, showing
 from ..values import Scalar, flag, is_concrete, number, one_of, static, value_class, whole
 from .norms import global_norm, summed_over, varies
 
@@ -102,11 +102,12 @@ class Extras:
         if self.cautious is None:
             return d
         mask = (((d > 0) & (g > 0)) | ((d < 0) & (g < 0))).astype(d.dtype)
-        if self.cautious == "mask":
-            return d * mask
-        kept, count = self._total(d, jnp.sum(mask)), self._count(d)
-        least = jnp.maximum(kept / count, LEAST_KEPT) if self.cautious == "mean" else (kept + 1) / count
-        return d * (mask / least)
+        scale = mask
+        if self.cautious != "mask":
+            kept, count = self._total(d, jnp.sum(mask)), self._count(d)
+            least = jnp.maximum(kept / count, LEAST_KEPT) if self.cautious == "mean" else (kept + 1) / count
+            scale = mask / least
+        return showing(d * scale, d)  # XLA makes a choice of the product, and NaN would be masked away
 
     def decaying(self, d: Array, x: Array) -> Array:
         """x, where decay takes it."""
@@ -128,21 +129,30 @@ class Extras:
 
 
 def bounded(g: Array, norm: Array, most: Scalar) -> Array:
-    """g·min(1, most/norm), for norms that g is broadcast against; a norm that is NaN changes nothing."""
-    over = norm > most
-    # twice: the quotient of the two norms may be too small for a number
-    return g / jnp.where(over, norm, 1) * jnp.where(over, most, 1)
+    """g·min(1, most/norm), for norms that g is broadcast against; a norm that is NaN changes nothing.
+
+    In two factors where the norm is large: XLA divides by multiplying, and one over it may be no normal number.
+    """
+    over, limit, power = norm > most, *_powers(g.dtype)
+    first = jnp.where(over & (norm > limit), 1 / power, 1).astype(g.dtype)
+    return g * first * (jnp.where(over, most, 1) / jnp.where(over, norm * first, 1)).astype(g.dtype)
 
 
 def unit_norm(x: Array) -> Array:
-    """The norm of each unit's weights, at any scale."""
+    """The norm of each unit's weights, at any scale: finite where they are."""
     axes = None if jnp.squeeze(x).ndim < 2 else 0 if x.ndim < 4 else tuple(range(x.ndim - 1))
-    most = jnp.max(jnp.abs(x), axes, keepdims=True)
-    unit = jnp.where((most > 0) & (most < jnp.inf), most, 1)
-    return unit * jnp.sqrt(jnp.sum((x / unit) ** 2, axes, keepdims=True))
+    most, (limit, power) = jnp.max(jnp.abs(x), axes, keepdims=True), _powers(x.dtype)
+    scale = jnp.where(most > limit, 1 / power, jnp.where(most < 1 / limit, power, 1)).astype(x.dtype)
+    length = jnp.sqrt(jnp.sum((x * scale) ** 2, axes, keepdims=True))
+    return jnp.where(length < jnp.inf, capped(length * (1 / scale)), length)
 
 
-def normal(shape: tuple[int, ...], dtype, salt: Array) -> Array:
+def _powers(dtype: DTypeLike) -> tuple[float, float]:
+    """(what is large: a million of its squares are in range, the power of two that brings any number below that)."""
+    return tuple(2.0 ** int(share * jnp.finfo(dtype).maxexp) for share in (0.3, 0.6))
+
+
+def normal(shape: tuple[int, ...], dtype: DTypeLike, salt: Array) -> Array:
     """Standard normal numbers, a hash of (salt, element): the same however an array is sharded."""
     bits = counter_bits(shape, salt) >> 8
     return math.sqrt(2) * lax.erf_inv((bits.astype(dtype) + 0.5) * 2.0**-23 - 1)

@@ -229,9 +229,7 @@ def _off_at_zero(value: Scalar) -> Scalar | None:
 
 def _max_rate(value: Scalar, mode: str) -> Scalar | None:
     if value is not None and mode != "corrected":
-        raise ValueError(
-            f"max_rate is that of decay_mode='corrected', got it with {mode!r}; set the mode or remove it."
-        )
+        raise ValueError(f"max_rate belongs to decay_mode='corrected', got it with {mode!r}; set that, or remove it.")
     return None if value is None else number("max_rate", value, 0.0, open_low=True)
 
 
