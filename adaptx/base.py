@@ -149,6 +149,11 @@ class Rule(ABC):
         del s
         return x
 
+    def surprise(self, g, s, k):
+        """g over the size that the slots s let expect of it at time k: what `clip_update_rms` takes the RMS of."""
+        del k
+        return self.precondition(g, s)
+
     def correction(self, k: Clock) -> Scalar:
         """The factor by which bias correction lengthens the step at time k; 1 where the rule has none."""
         del k

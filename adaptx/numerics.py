@@ -154,6 +154,11 @@ def over(x, size, eps: Scalar):
     return lax.div(x, lax.add(size, lax.convert_element_type(eps, size.dtype)))
 
 
+def over_larger(x, size, eps: Scalar):
+    """x / max(size, ε), for sizes that are positive."""
+    return lax.div(x, lax.max(size, lax.full_like(size, eps)))
+
+
 def over_root(x, square, eps: Scalar, inside: bool):
     """x / √(square + ε), or with ε outside of the root."""
     if not inside:

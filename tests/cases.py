@@ -33,7 +33,12 @@ DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
 PAIRS = [(p, g) for p in DTYPES for g in DTYPES]
 STORAGES = list(storages.NAMES)
 SCALES = inputs.SCALES  # of the gradients: far above every eps, about its root, about eps itself
-DEFAULT_DECAY = {"adamw": 1e-2, "nadamw": 1e-2, "tiger": 1e-2}  # the constructor's default; an oracle has none
+DEFAULT_DECAY = {
+    "adamw": 1e-2,
+    "stableadamw": 1e-2,
+    "nadamw": 1e-2,
+    "tiger": 1e-2,
+}  # the constructor's default; an oracle has none
 
 VARIANTS: dict[str, dict[str, dict]] = {
     "momentum": {
@@ -60,6 +65,7 @@ VARIANTS: dict[str, dict[str, dict]] = {
         "all": {"amsgrad": True, "nesterov": True, "b2": 0.95},
     },
     "adamw": {"amsgrad": {"amsgrad": True, "b2": 0.9}},
+    "stableadamw": {"short": {"b1": 0.5, "b2": 0.8, "eps": 1e-3}},
     "nadam": {"fast": {"momentum_decay": 0.5, "b1": 0.7}},
     "radam": {"short": {"b2": 0.9, "eps": 1e-3}},
     "adadelta": {"unlike": {"eps": 1e-2, "eps_step": 1e-4}},
@@ -90,7 +96,22 @@ ENGINES: dict[str, dict] = {
     "clipped_l2": {"max_norm": 2.0, "weight_decay": 0.1, "decay_mode": "l2"},
     "guarded": {"skip_nonfinite": True},
     "observed": {"telemetry": True},
-}
+    "corrected": {"weight_decay": 0.1, "decay_mode": "corrected", "max_rate": 0.02},
+    "masked": {"cautious": "mask"},
+    "cautious": {"cautious": "mean", "weight_decay": 0.1},
+    "cautious_l2": {"cautious": "count", "weight_decay": 0.1, "decay_mode": "l2"},
+    "cautious_decay": {"cautious_decay": True, "weight_decay": 0.1},
+    "cautious_twice": {"cautious": "count", "cautious_decay": True, "weight_decay": 0.01, "decay_mode": "independent"},
+    "agc": {"agc": 0.5, "max_norm": 2.0},
+    "leaf_clipped": {"max_leaf_norm": 0.5, "weight_decay": 0.1, "decay_mode": "l2"},
+    "centralized": {"centralize": "last", "weight_decay": 0.1, "decay_mode": "l2"},
+    "centralized_first": {"centralize": "first", "agc": 0.1},
+    "stable": {"clip_update_rms": 0.7, "weight_decay": 0.1},
+    "stable_corrected": {
+        "clip_update_rms": 0.7, "cautious_decay": True, "weight_decay": 0.1, "decay_mode": "corrected", "max_rate": 0.02
+    },
+}  # fmt: skip
+EXTRA = tuple(ENGINES)[-12:]  # around the rule, whatever it is
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ from .adam_family import adamw as adamw
 from .adam_family import nadam as nadam
 from .adam_family import nadamw as nadamw
 from .adam_family import radam as radam
+from .adam_family import stableadamw as stableadamw
 from .adaptive import adabelief as adabelief
 from .adaptive import adabound as adabound
 from .adaptive import adadelta as adadelta
@@ -41,7 +42,7 @@ ALL = {
     make.__name__: make
     for make in (
         sgd, momentum, adagrad, rmsprop,
-        adam, adamw, nadam, nadamw, radam, adamax, adadelta, adabelief, yogi, adabound, qhadam, kate,
+        adam, adamw, stableadamw, nadam, nadamw, radam, adamax, adadelta, adabelief, yogi, adabound, qhadam, kate,
         adan, adopt, ademamix, simplified_ademamix, laprop, mars, novograd,
         lion, signum, tiger, rprop,
         adafactor, came, sm3,
