@@ -1,5 +1,11 @@
-"""The optimizers: a rule, a learning rate and the engine options, a few lines each. `ALL` is the registry."""
+"""The optimizers: a rule, a learning rate and the engine options, a few lines each.
 
+`ALL` is the registry, `FAMILIES` the same by module.
+"""
+
+from collections.abc import Callable
+
+from ..engine.optimizer import Optimizer
 from .adam_family import adam as adam
 from .adam_family import adamax as adamax
 from .adam_family import adamw as adamw
@@ -38,7 +44,7 @@ from .signs import rprop as rprop
 from .signs import signum as signum
 from .signs import tiger as tiger
 
-ALL = {
+ALL: dict[str, Callable[..., Optimizer]] = {  # pyright: ignore[reportAssignmentType]  # takes adam for its module
     make.__name__: make
     for make in (
         sgd, momentum, adagrad, rmsprop,
@@ -50,3 +56,13 @@ ALL = {
         lars, lamb,
     )
 }  # fmt: skip
+
+
+def _family(name: str) -> str:
+    return ALL[name].__module__.rpartition(".")[2]
+
+
+# family -> its optimizers: a family is a module of this package
+FAMILIES: dict[str, tuple[str, ...]] = {
+    family: tuple(name for name in ALL if _family(name) == family) for family in dict.fromkeys(map(_family, ALL))
+}

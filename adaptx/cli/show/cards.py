@@ -28,13 +28,14 @@ class Card:
     slots: list[Slot]
     fields: list[tuple[str, list[Field]]]  # per class: what it is, its hyperparameters
     facts: list[tuple[str, str]]
+    family: str = ""  # of an optimizer
 
 
 @lru_cache
 def registry() -> dict[str, tuple[str, Callable[..., object]]]:
     """Name -> (kind, constructor) of everything that can be shown, kind by kind."""
     kinds = {
-        "optimizer": optimizers.ALL,
+        "optimizer": {name: optimizers.ALL[name] for names in optimizers.FAMILIES.values() for name in names},
         "controller": controllers.ALL,
         "schedule": _functions(schedules),
         "wrapper": _functions(wrappers),
@@ -84,7 +85,9 @@ def _optimizer(name: str) -> Card:
     facts += [("metrics", ", ".join(opt.metric_names)), ("engine options", ", ".join(ENGINE_OPTIONS))]
     facts.append(("reference", ", ".join(_references(rule, controller))))
     call = called(f"adaptx.{name}", make)
-    return Card(name, "optimizer", first_line(doc), call, texts, slots_of(rule), fields, facts)
+    family, members = next((family, names) for family, names in optimizers.FAMILIES.items() if name in names)
+    facts.append(("family", f"{family}: {', '.join(members)}"))
+    return Card(name, "optimizer", first_line(doc), call, texts, slots_of(rule), fields, facts, family)
 
 
 def when(doc: str) -> str:
@@ -136,7 +139,12 @@ def _controller_facts(made: Controller) -> list[tuple[str, str]]:
     derived = "any rule"
     if made.theory is not None:
         derived = f"{', '.join(made.theory)}; over other rules it runs without a theory"
-    facts = [("rate", scope), ("derived for", derived), ("needs", needs), ("scalars", ", ".join(base.fields_of(made.Scalars)) or "none")]
+    facts = [
+        ("rate", scope),
+        ("derived for", derived),
+        ("needs", needs),
+        ("scalars", ", ".join(base.fields_of(made.Scalars)) or "none"),
+    ]
     if made.exact:
         facts.append(("narrow parameters", "get an f32 master copy unless rounding says otherwise"))
     return facts
