@@ -169,6 +169,8 @@ def stableadamw(
         eps: ε ≥ 0, in units of g.
         **engine: see `EngineOptions`; clip_update_rms is 1 here.
 
+    When to use it: AdamW at rates or batches where its loss spikes; no clipping of your own beside it.
+
     Wortsman et al., "Stable and low-precision training for large-scale vision-language models", 2023,
     arXiv:2304.13013, Algorithm 2; β₂, ε and λ as in the library optimi.
     """
