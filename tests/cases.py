@@ -77,6 +77,12 @@ VARIANTS: dict[str, dict[str, dict]] = {
         "unscaled": {"scale_parameter": False, "clip_threshold": 0.5, "decay_rate": 0.6},
         "least": {"min_dim_size_to_factor": 4},
     },
+    "soap": {
+        "often": {"every": 2, "b1": 0.8, "b2": 0.9, "shampoo_beta": 0.7, "eps": 1e-3},
+        "one_sided": {"one_sided": True, "every": 3},
+        "short": {"max_dim": 3, "every": 4},
+        "blocks": {"block_size": 2, "every": 5},
+    },
     "muon": {"plain": {"nesterov": False}, "rms": {"scale": "rms", "decay": 0.8, "steps": 3}},
 }
 

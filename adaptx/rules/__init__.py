@@ -29,6 +29,7 @@ from .sgd import Sgd as Sgd
 from .signum import Signum as Signum
 from .simplified_ademamix import SimplifiedAdemamix as SimplifiedAdemamix
 from .sm3 import Sm3 as Sm3
+from .soap import Soap as Soap
 from .yogi import Yogi as Yogi
 
 ALL = {
@@ -60,4 +61,5 @@ ALL = {
     "came": Came,
     "sm3": Sm3,
     "muon": Muon,
+    "soap": Soap,
 }

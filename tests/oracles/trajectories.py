@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from . import adam_family, adam_memories, classical, factored, matrices, signs
+from . import adam_family, adam_memories, classical, factored, matrices, preconditioned, signs
 
 ORACLES = {
     "sgd": classical.Sgd,
@@ -38,6 +38,7 @@ ORACLES = {
     "came": factored.Came,
     "sm3": factored.Sm3,
     "muon": matrices.Muon,
+    "soap": preconditioned.Soap,
 }
 
 
