@@ -46,6 +46,7 @@ from .optimizers import rmsprop as rmsprop
 from .optimizers import rprop as rprop
 from .optimizers import scale_by_rule as scale_by_rule
 from .optimizers import sgd as sgd
+from .optimizers import shampoo as shampoo
 from .optimizers import signum as signum
 from .optimizers import simplified_ademamix as simplified_ademamix
 from .optimizers import sm3 as sm3

@@ -77,6 +77,13 @@ VARIANTS: dict[str, dict[str, dict]] = {
         "unscaled": {"scale_parameter": False, "clip_threshold": 0.5, "decay_rate": 0.6},
         "least": {"min_dim_size_to_factor": 4},
     },
+    # an eps that noise in small eigenvalues does not show beside, where roots are taken early
+    "shampoo": {
+        "sums": {"b1": None, "b2": None, "graft": "none", "start": 1, "every": 3, "eps": 0.3},
+        "sgd": {"graft": "sgd", "b2": 0.9, "start": 4, "every": 2, "eps": 1e-4},
+        "adagrad": {"graft": "adagrad", "block_size": 2, "start": 4, "every": 4, "eps": 1e-6},
+        "rmsprop": {"graft": "rmsprop", "max_dim": 3, "start": 5, "graft_b2": 0.9, "graft_eps": 1e-3},
+    },
     "soap": {
         "often": {"every": 2, "b1": 0.8, "b2": 0.9, "shampoo_beta": 0.7, "eps": 1e-3},
         "one_sided": {"one_sided": True, "every": 3},

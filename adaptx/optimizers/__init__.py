@@ -32,6 +32,7 @@ from .memories import simplified_ademamix as simplified_ademamix
 from .pieces import bias_correction as bias_correction
 from .pieces import ema as ema
 from .pieces import scale_by_rule as scale_by_rule
+from .preconditioned import shampoo as shampoo
 from .preconditioned import soap as soap
 from .signs import lion as lion
 from .signs import rprop as rprop
@@ -47,6 +48,7 @@ ALL = {
         lion, signum, tiger, rprop,
         adafactor, came, sm3,
         muon,
+        shampoo,
         soap,
         lars, lamb,
     )

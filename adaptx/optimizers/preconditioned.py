@@ -8,6 +8,44 @@ from ..engine.options import EngineOptions
 from ..values import Scalar
 
 
+def shampoo(
+    learning_rate: Rate = 1e-3,
+    b1: Scalar | None = 0.9,
+    b2: Scalar | None = 0.999,
+    eps: Scalar = 1e-12,
+    graft: str = "adam",
+    graft_b2: Scalar = 0.999,
+    graft_eps: Scalar = 1e-8,
+    every: int = 10,
+    start: int = 10,
+    max_dim: int = 8192,
+    block_size: int | None = 1024,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """Shampoo: gradients between the inverse roots of their second moments of rows and of columns.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller; the grafted method's.
+        b1: β₁ in [0, 1), of the mean gradient; None for none.
+        b2: β₂ in [0, 1), of the factors; None for their sums, which is the first paper.
+        eps: ε ≥ 0, added to the factors' eigenvalues, in units of g².
+        graft: whose length the steps of a matrix have: "adam", "rmsprop", "adagrad", "sgd", or "none" for their own.
+        graft_b2: in [0, 1), of the second moment of "adam" and "rmsprop".
+        graft_eps: ≥ 0, in units of g, added to the root of that moment.
+        every: ≥ 1, steps from one inverse root to the next.
+        start: ≥ 1, the step of the first one; before it steps are the grafted method's.
+        max_dim: ≥ 1; an axis of a block that is longer has no factor.
+        block_size: ≥ 1; longer axes are cut into blocks with factors of their own. None for whole matrices.
+        **engine: see `EngineOptions`.
+
+    When to use it: where steps are dear and memory is not; it has Adam's rates and won AlgoPerf's tuned track.
+
+    Gupta et al., 2018, arXiv:1802.09568; Anil et al., 2020, arXiv:2002.09018; Shi et al., 2023, arXiv:2309.06497.
+    """
+    rule = rules.Shampoo(b1, b2, eps, graft, graft_b2, graft_eps, every, start, max_dim, block_size)
+    return build("shampoo", rule, learning_rate, engine)
+
+
 def soap(
     learning_rate: Rate = 3e-3,
     b1: Scalar = 0.95,

@@ -26,6 +26,7 @@ from .radam import Radam as Radam
 from .rmsprop import Rmsprop as Rmsprop
 from .rprop import Rprop as Rprop
 from .sgd import Sgd as Sgd
+from .shampoo import Shampoo as Shampoo
 from .signum import Signum as Signum
 from .simplified_ademamix import SimplifiedAdemamix as SimplifiedAdemamix
 from .sm3 import Sm3 as Sm3
@@ -61,5 +62,6 @@ ALL = {
     "came": Came,
     "sm3": Sm3,
     "muon": Muon,
+    "shampoo": Shampoo,
     "soap": Soap,
 }

@@ -106,3 +106,86 @@ class Soap:
 
     def step(self, g: np.ndarray) -> np.ndarray:
         return self.blocks.step(g)
+
+
+def inverse_root(a: np.ndarray, power: float, eps: float) -> np.ndarray:
+    """(a + eps)^(-power) of a symmetric matrix by its singular values, 0 where they are."""
+    left, values, _ = np.linalg.svd(a)  # the right ones are of the other sign where a value is noise below 0
+    values = np.maximum(values, len(a) * np.finfo(np.float64).eps * np.max(values)) + eps
+    return (left * ratio(np.ones_like(values), values**power)) @ left.T
+
+
+class ShampooBlock:
+    """Shampoo on one matrix or vector: a tensor of order k with the root of 2k on every axis that has a factor."""
+
+    def __init__(self, shape, rule):
+        self.rule = rule
+        self.axes = [a for a, n in enumerate(shape) if n <= rule.max_dim]
+        self.factors = {a: np.zeros((shape[a], shape[a])) for a in self.axes}
+        self.roots = {a: np.eye(shape[a]) for a in self.axes}
+        self.m, self.v, self.t = np.zeros(shape), np.zeros(shape), 0
+
+    def grafted(self, g: np.ndarray, u: np.ndarray) -> np.ndarray:
+        r = self.rule
+        if r.graft in ("sgd", "none"):
+            return u
+        if r.graft == "adagrad":
+            self.v = self.v + g * g
+            return ratio(u, np.sqrt(self.v) + r.graft_eps)
+        self.v = r.graft_b2 * self.v + (1 - r.graft_b2) * g * g
+        bias = 1 - r.graft_b2**self.t if r.graft == "adam" else 1.0
+        return ratio(u, np.sqrt(self.v / bias) + r.graft_eps)
+
+    def step(self, g: np.ndarray) -> np.ndarray:
+        r, self.t = self.rule, self.t + 1
+        for a in self.axes:
+            others = [b for b in range(g.ndim) if b != a]
+            square = np.tensordot(g, g, axes=(others, others))
+            self.factors[a] = self.factors[a] + square if r.b2 is None else r.b2 * self.factors[a] + (1 - r.b2) * square
+        if self.t == r.start or (self.t > r.start and self.t % r.every == 0):
+            bias = 1.0 if r.b2 is None else 1 - r.b2**self.t
+            for a in self.axes:
+                self.roots[a] = inverse_root(self.factors[a] / bias, 1 / (2 * len(self.axes)), r.eps)
+        u = g
+        if r.b1 is not None:
+            self.m = r.b1 * self.m + (1 - r.b1) * g
+            u = self.m / (1 - r.b1**self.t)
+        a = self.grafted(g, u)
+        if self.t < r.start or not self.axes:
+            return a
+        x = u
+        for axis in self.axes:
+            x = np.moveaxis(np.tensordot(self.roots[axis], x, axes=(1, axis)), 0, axis)
+        return x if r.graft == "none" else ratio(x, np.linalg.norm(x)) * np.linalg.norm(a)
+
+
+class Shampoo:
+    """Gupta et al. 2018, arXiv:1802.09568, with the grafting of Anil et al. 2020, arXiv:2002.09018.
+
+    The order of a step and the moments are those of Shi et al. 2023, arXiv:2309.06497.
+    """
+
+    def __init__(
+        self,
+        b1: float | None = 0.9,
+        b2: float | None = 0.999,
+        eps: float = 1e-12,
+        graft: str = "adam",
+        graft_b2: float = 0.999,
+        graft_eps: float = 1e-8,
+        every: int = 10,
+        start: int = 10,
+        max_dim: int = 8192,
+        block_size: int | None = 1024,
+    ):
+        self.b1, self.b2, self.eps, self.max_dim = b1, b2, eps, max_dim
+        self.graft, self.graft_b2, self.graft_eps, self.every, self.start = graft, graft_b2, graft_eps, every, start
+        self.size = block_size
+        self.blocks = Blocks(lambda shape: ShampooBlock(shape, self), block_size)
+
+    def step(self, g: np.ndarray) -> np.ndarray:
+        if g.ndim >= 2:
+            return self.blocks.step(g)
+        flat = np.reshape(g, -1)
+        parts = [self.blocks.part(part.start, flat[part]) for part in spans(flat.size, self.size)]
+        return np.reshape(np.concatenate(parts), g.shape) if parts else g

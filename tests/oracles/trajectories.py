@@ -38,6 +38,7 @@ ORACLES = {
     "came": factored.Came,
     "sm3": factored.Sm3,
     "muon": matrices.Muon,
+    "shampoo": preconditioned.Shampoo,
     "soap": preconditioned.Soap,
 }
 
