@@ -51,6 +51,7 @@ from .optimizers import signum as signum
 from .optimizers import simplified_ademamix as simplified_ademamix
 from .optimizers import sm3 as sm3
 from .optimizers import soap as soap
+from .optimizers import splus as splus
 from .optimizers import tiger as tiger
 from .optimizers import yogi as yogi
 from .training.step import train_epoch as train_epoch

@@ -90,6 +90,11 @@ VARIANTS: dict[str, dict[str, dict]] = {
         "short": {"max_dim": 3, "every": 4},
         "blocks": {"block_size": 2, "every": 5},
     },
+    "splus": {
+        "often": {"every": 3, "b1": 0.8, "b2": 0.9, "nonstandard_constant": 0.02},
+        "short": {"max_dim": 3, "every": 5},
+        "blocks": {"block_size": 2, "every": 4},
+    },
     "muon": {"plain": {"nesterov": False}, "rms": {"scale": "rms", "decay": 0.8, "steps": 3}},
 }
 

@@ -34,6 +34,7 @@ from .pieces import ema as ema
 from .pieces import scale_by_rule as scale_by_rule
 from .preconditioned import shampoo as shampoo
 from .preconditioned import soap as soap
+from .preconditioned import splus as splus
 from .signs import lion as lion
 from .signs import rprop as rprop
 from .signs import signum as signum
@@ -48,8 +49,7 @@ ALL = {
         lion, signum, tiger, rprop,
         adafactor, came, sm3,
         muon,
-        shampoo,
-        soap,
+        shampoo, soap, splus,
         lars, lamb,
     )
 }  # fmt: skip

@@ -78,3 +78,33 @@ def soap(
     """
     rule = rules.Soap(b1, b2, eps, shampoo_beta, every, max_dim, block_size, one_sided)
     return build("soap", rule, learning_rate, engine)
+
+
+def splus(
+    learning_rate: Rate = 0.1,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    every: int = 100,
+    max_dim: int = 10000,
+    block_size: int | None = None,
+    nonstandard_constant: Scalar = 1e-3,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """SPlus: the sign of the mean gradient in the eigenbasis of its second moments of rows and of columns.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller; about Adam's times twice the width of the matrices.
+        b1: β₁ in [0, 1), of the mean gradient.
+        b2: β₂ in [0, 1), of the factors.
+        every: ≥ 1, steps from one refresh of the basis to the next.
+        max_dim: ≥ 1; a longer axis has no factor, and vectors and scalars have none.
+        block_size: ≥ 1; longer axes are cut into blocks with factors of their own. None for whole matrices.
+        nonstandard_constant: ≥ 0, times the sign, where an axis has no factor; `lr_scale` sets it leaf by leaf.
+        **engine: see `EngineOptions`; the authors' weight decay is 0.01, and scaled as the steps of a matrix are.
+
+    When to use it: hidden layers of transformers, evaluated at `averaged(splus(…), decay=0.999)`: not without it.
+
+    Frans et al., 2025, arXiv:2506.07254.
+    """
+    rule = rules.Splus(b1, b2, every, max_dim, block_size, nonstandard_constant)
+    return build("splus", rule, learning_rate, engine)

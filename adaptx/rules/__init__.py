@@ -31,6 +31,7 @@ from .signum import Signum as Signum
 from .simplified_ademamix import SimplifiedAdemamix as SimplifiedAdemamix
 from .sm3 import Sm3 as Sm3
 from .soap import Soap as Soap
+from .splus import Splus as Splus
 from .yogi import Yogi as Yogi
 
 ALL = {
@@ -64,4 +65,5 @@ ALL = {
     "muon": Muon,
     "shampoo": Shampoo,
     "soap": Soap,
+    "splus": Splus,
 }

@@ -189,3 +189,52 @@ class Shampoo:
         flat = np.reshape(g, -1)
         parts = [self.blocks.part(part.start, flat[part]) for part in spans(flat.size, self.size)]
         return np.reshape(np.concatenate(parts), g.shape) if parts else g
+
+
+class SplusBlock:
+    """SPlus on one matrix, or on an array with fewer axes; the sign alone, without its length."""
+
+    def __init__(self, shape, b1, b2, every, max_dim):
+        self.b1, self.b2, self.every = b1, b2, every
+        self.axes = [a for a, n in enumerate(shape) if len(shape) == 2 and n <= max_dim]
+        self.sides = {a: np.zeros((shape[a], shape[a])) for a in self.axes}
+        self.q = {a: np.eye(shape[a]) for a in self.axes}
+        self.m, self.t = np.zeros(shape), 0
+
+    def turn(self, x: np.ndarray, back: bool) -> np.ndarray:
+        for a in self.axes:
+            x = np.moveaxis(np.tensordot(self.q[a], x, axes=(1 if back else 0, a)), 0, a)
+        return x
+
+    def step(self, g: np.ndarray) -> np.ndarray:
+        self.t += 1
+        self.m = self.b1 * self.m + (1 - self.b1) * g
+        x = self.turn(self.m, back=False)
+        noise = 1e-14 * np.max(np.abs(x)) if self.axes else 0.0
+        d = self.turn(np.sign(np.where(np.abs(x) <= noise, 0, x)), back=True)
+        for a in self.axes:
+            self.sides[a] = self.b2 * self.sides[a] + (1 - self.b2) * np.tensordot(g, g, axes=(1 - a, 1 - a))
+        if self.t == 1 or self.t % self.every == 0:
+            self.q = {a: np.linalg.eigh(self.sides[a])[1] for a in self.axes}
+        return d
+
+
+class Splus:
+    """Frans et al. 2025, arXiv:2506.07254, Algorithm 1, as github.com/kvfrans/splus (torch) does it, without decay."""
+
+    def __init__(
+        self,
+        b1: float = 0.9,
+        b2: float = 0.999,
+        every: int = 100,
+        max_dim: int = 10000,
+        block_size: int | None = None,
+        nonstandard_constant: float = 1e-3,
+    ):
+        self.max_dim, self.size, self.constant = max_dim, block_size, nonstandard_constant
+        self.blocks = Blocks(lambda shape: SplusBlock(shape, b1, b2, every, max_dim), block_size)
+
+    def step(self, g: np.ndarray) -> np.ndarray:
+        d = self.blocks.step(g)
+        longest = max((min(n, self.size or n) for n in g.shape[-2:]), default=0)
+        return d * (2 / sum(g.shape[-2:]) if g.ndim >= 2 and longest <= self.max_dim else self.constant)

@@ -40,6 +40,7 @@ ORACLES = {
     "muon": matrices.Muon,
     "shampoo": preconditioned.Shampoo,
     "soap": preconditioned.Soap,
+    "splus": preconditioned.Splus,
 }
 
 
