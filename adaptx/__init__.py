@@ -40,6 +40,7 @@ from .optimizers import muon as muon
 from .optimizers import nadam as nadam
 from .optimizers import nadamw as nadamw
 from .optimizers import novograd as novograd
+from .optimizers import psgd_kron as psgd_kron
 from .optimizers import qhadam as qhadam
 from .optimizers import radam as radam
 from .optimizers import rmsprop as rmsprop

@@ -157,3 +157,35 @@ def length(x):
     top = jnp.max(jnp.abs(x), (-2, -1), keepdims=True, initial=0)
     x = divide(x, top)
     return top * root(jnp.sum(x * x, (-2, -1), keepdims=True))
+
+
+# Factors that are a diagonal where an axis is too long for a matrix, told apart by their number of axes.
+
+
+def is_diagonal(q, x) -> bool:
+    """Whether q is the diagonal of a factor of the matrix x."""
+    return q.ndim < x.ndim
+
+
+def scaled_by(q, x, axis: int, *, turned: bool = False):
+    """q times the columns of x (axis −2), or times its rows (axis −1), x qᵀ; qᵀ in place of q where it is turned."""
+    if is_diagonal(q, x):
+        return x * (q[..., None] if axis == -2 else q[..., None, :])
+    return product(transposed(q) if turned else q, x) if axis == -2 else product(x, q if turned else transposed(q))
+
+
+def solved_by(q, x, axis: int):
+    """q⁻ᵀ x (axis −2) or x q⁻¹ (axis −1) for an upper triangle, or a diagonal, q."""
+    if is_diagonal(q, x):
+        return x / (q[..., None] if axis == -2 else q[..., None, :])
+    return lax.linalg.triangular_solve(q, x, left_side=axis == -2, lower=False, transpose_a=axis == -2)
+
+
+def norm_bound(a):
+    """A lower bound of the largest eigenvalue of symmetric a ≥ 0, with its axes kept: from its longest column."""
+    top = jnp.max(jnp.abs(a), (-2, -1), keepdims=True)
+    a = divide(a, top)
+    longest = jnp.argmax(jnp.sum(a * a, -2, keepdims=True), -1, keepdims=True)
+    column = jnp.take_along_axis(a, longest, -1)
+    x = product(a, column)
+    return top * length(product(a, divide(x, length(x))))

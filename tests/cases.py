@@ -90,6 +90,15 @@ VARIANTS: dict[str, dict[str, dict]] = {
         "short": {"max_dim": 3, "every": 4},
         "blocks": {"block_size": 2, "every": 5},
     },
+    "psgd_kron": {
+        "seldom": {"max_prob": 0.9, "min_prob": 0.2, "prob_decay": 0.1, "flat_start": 5.0, "clip_rms": 0.8},
+        "gradient": {"momentum_into_precond_update": False, "balance_prob": 0.5, "precond_init_scale": 0.3, "b1": 0.8},
+        "short": {"max_size_triangular": 3, "precond_lr": 0.3, "balance_prob": 1.0},
+        "one_diag": {"memory_save_mode": "one_diag"},
+        "smart": {"memory_save_mode": "smart_one_diag", "block_size": 2, "balance_prob": 0.3},
+        "all_diag": {"memory_save_mode": "all_diag", "precond_init_scale": 2.0},
+        "blocks": {"block_size": 2, "balance_prob": 0.3},
+    },
     "splus": {
         "often": {"every": 3, "b1": 0.8, "b2": 0.9, "nonstandard_constant": 0.02},
         "short": {"max_dim": 3, "every": 5},

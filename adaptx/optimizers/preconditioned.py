@@ -108,3 +108,50 @@ def splus(
     """
     rule = rules.Splus(b1, b2, every, max_dim, block_size, nonstandard_constant)
     return build("splus", rule, learning_rate, engine)
+
+
+def psgd_kron(
+    learning_rate: Rate = 3e-4,
+    b1: Scalar = 0.9,
+    precond_lr: Scalar = 0.1,
+    precond_init_scale: Scalar = 1.0,
+    max_prob: Scalar = 1.0,
+    min_prob: Scalar = 0.03,
+    prob_decay: Scalar = 0.001,
+    flat_start: Scalar = 500.0,
+    balance_prob: Scalar = 0.01,
+    clip_rms: Scalar = 1.1,
+    momentum_into_precond_update: bool = True,
+    max_size_triangular: int = 8192,
+    memory_save_mode: str = "none",
+    block_size: int | None = None,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """PSGD Kron: a triangle for the rows and one for the columns, fitted step by step until they whiten the gradient.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller; about a third of Adam's.
+        b1: β₁ in [0, 1), of the mean gradient.
+        precond_lr: μ ≥ 0, of the fit.
+        precond_init_scale: > 0, of the preconditioner's root.
+        max_prob: in (0, 1], fits a step at first.
+        min_prob: in (0, 1], fits a step in the end.
+        prob_decay: ≥ 0; fits a step fall as exp(−prob_decay · steps).
+        flat_start: ≥ 0, steps before they do.
+        balance_prob: in [0, 1], of evening out both factors before a fit.
+        clip_rms: > 0, the largest root mean square of a step, in learning rates.
+        momentum_into_precond_update: fit to the mean gradient instead of the gradient.
+        max_size_triangular: ≥ 1; a longer axis has a diagonal.
+        memory_save_mode: which axes have a diagonal: "none", "smart_one_diag" the longer one unless the matrix is a
+            square, "one_diag" the longer one, "all_diag" both.
+        block_size: ≥ 1; longer axes are cut into blocks with factors of their own. None for whole matrices.
+        **engine: see `EngineOptions`.
+
+    When to use it: where Shampoo's roots or SOAP's eigenvectors are too dear, or f32 too coarse for them: this has
+    neither.
+
+    Li, 2015, arXiv:1512.04202; Li, 2024, arXiv:2402.11858.
+    """
+    fit = (precond_lr, precond_init_scale, max_prob, min_prob, prob_decay, flat_start, balance_prob)
+    shapes = (momentum_into_precond_update, max_size_triangular, memory_save_mode, block_size)
+    return build("psgd_kron", rules.PsgdKron(b1, *fit, clip_rms, *shapes), learning_rate, engine)

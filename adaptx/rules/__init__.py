@@ -21,6 +21,7 @@ from .momentum import Momentum as Momentum
 from .muon import Muon as Muon
 from .nadam import Nadam as Nadam
 from .novograd import Novograd as Novograd
+from .psgd_kron import PsgdKron as PsgdKron
 from .qhadam import Qhadam as Qhadam
 from .radam import Radam as Radam
 from .rmsprop import Rmsprop as Rmsprop
@@ -65,5 +66,6 @@ ALL = {
     "muon": Muon,
     "shampoo": Shampoo,
     "soap": Soap,
+    "psgd_kron": PsgdKron,
     "splus": Splus,
 }

@@ -9,7 +9,7 @@
 Evaluate at an average of the parameters, which is part of the method: `adaptx.averaged(adaptx.splus(…), decay=0.999)`.
 The last two axes are the matrix; those before are a batch of matrices. An axis longer than `max_dim` has no factor, its
 Q is the identity. With `block_size` longer axes are cut into blocks, each a matrix with factors of its own, the last
-one as short as it comes; the length of d stays that of the whole matrix. Arrays with fewer than two axes have no factors.
+one as short as it comes; the length of d stays that of the whole matrix. Arrays with fewer axes have no factors.
 Frans, Levine & Abbeel, "A stable whitening optimizer for efficient neural network training", 2025, arXiv:2506.07254,
 Algorithm 1; the first refresh and nonstandard_constant as in the authors' program, which refreshes at the end of a step
 what is refreshed here at the beginning of the next.

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from . import adam_family, adam_memories, classical, factored, matrices, preconditioned, signs
+from . import adam_family, adam_memories, classical, factored, kronecker, matrices, preconditioned, signs
 
 ORACLES = {
     "sgd": classical.Sgd,
@@ -40,6 +40,7 @@ ORACLES = {
     "muon": matrices.Muon,
     "shampoo": preconditioned.Shampoo,
     "soap": preconditioned.Soap,
+    "psgd_kron": kronecker.PsgdKron,
     "splus": preconditioned.Splus,
 }
 
@@ -91,6 +92,8 @@ def trajectory(
     """
     params = {k: np.asarray(p, np.float64) for k, p in params.items()}
     rules = {k: ORACLES[name](**hyper) for k in params}
+    for number, k in enumerate(sorted(params)):  # the order of a dict's leaves
+        rules[k].leaf = number
     decay = {k: weight_decay if decay_leaves is None or k in decay_leaves else 0.0 for k in params}
     history = []
     for tree, learning_rate in zip(grads, learning_rates, strict=True):
