@@ -39,6 +39,10 @@ from .memories import simplified_ademamix as simplified_ademamix
 from .pieces import bias_correction as bias_correction
 from .pieces import ema as ema
 from .pieces import scale_by_rule as scale_by_rule
+from .preconditioned import psgd_kron as psgd_kron
+from .preconditioned import shampoo as shampoo
+from .preconditioned import soap as soap
+from .preconditioned import splus as splus
 from .signs import lion as lion
 from .signs import rprop as rprop
 from .signs import signum as signum
@@ -53,6 +57,7 @@ ALL: dict[str, Callable[..., Optimizer]] = {  # pyright: ignore[reportAssignment
         lion, signum, tiger, rprop,
         adafactor, came, sm3,
         muon,
+        shampoo, soap, psgd_kron, splus,
         lars, lamb,
     )
 }  # fmt: skip

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from . import adam_family, adam_memories, classical, extras, factored, matrices, signs
+from . import adam_family, adam_memories, classical, extras, factored, kronecker, matrices, preconditioned, signs
 
 ORACLES = {
     "sgd": classical.Sgd,
@@ -39,6 +39,10 @@ ORACLES = {
     "came": factored.Came,
     "sm3": factored.Sm3,
     "muon": matrices.Muon,
+    "shampoo": preconditioned.Shampoo,
+    "soap": preconditioned.Soap,
+    "psgd_kron": kronecker.PsgdKron,
+    "splus": preconditioned.Splus,
 }
 
 
@@ -116,6 +120,8 @@ def trajectory(
         raise TypeError(f"options: expected some of {sorted(OPTIONS)}, got {sorted(options)}; pass none but these.")
     params = {k: np.asarray(p, np.float64) for k, p in params.items()}
     rules = {k: ORACLES[name](**hyper) for k in params}
+    for number, k in enumerate(sorted(params)):  # the order of a dict's leaves
+        rules[k].leaf = number
     decay = {k: weight_decay if decay_leaves is None or k in decay_leaves else 0.0 for k in params}
     history = []
     for tree, learning_rate in zip(grads, learning_rates, strict=True):
