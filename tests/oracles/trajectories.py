@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from . import adam_family, adam_memories, classical, factored, matrices, signs
+from . import adam_family, adam_memories, blocks, classical, factored, low_rank, matrices, signs
 
 ORACLES = {
     "sgd": classical.Sgd,
@@ -37,6 +37,11 @@ ORACLES = {
     "adafactor": factored.Adafactor,
     "came": factored.Came,
     "sm3": factored.Sm3,
+    "adam_mini": blocks.AdamMini,
+    "galore": low_rank.Galore,
+    "apollo": low_rank.Apollo,
+    "apollo_mini": low_rank.ApolloMini,
+    "sgd_sai": blocks.SgdSai,
     "muon": matrices.Muon,
 }
 
@@ -87,7 +92,8 @@ def trajectory(
     Raises KeyError for an unknown rule, TypeError for an unknown hyperparameter.
     """
     params = {k: np.asarray(p, np.float64) for k, p in params.items()}
-    rules = {k: ORACLES[name](**hyper) for k in params}
+    draws = getattr(ORACLES[name], "draws", False)  # random numbers, others at every leaf: leaves are counted by name
+    rules = {k: ORACLES[name](**hyper, **({"leaf": i} if draws else {})) for i, k in enumerate(sorted(params))}
     decay = {k: weight_decay if decay_leaves is None or k in decay_leaves else 0.0 for k in params}
     history = []
     for tree, learning_rate in zip(grads, learning_rates, strict=True):
