@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jax import lax
 
-from .numerics import divide, filled, normals, root, tied
+from .numerics import divide, filled, gathered, normals, root, sharded_as, tied
 
 
 def is_matrix(x, least: int = 1) -> bool:
@@ -61,7 +61,7 @@ def leading(x, rank: int):
     A decomposition leaves their signs open: the largest entry of every one is positive.
     """
     x = lax.stop_gradient(divide(x, jnp.max(jnp.abs(x), (-2, -1), keepdims=True, initial=0)))
-    u = jnp.linalg.svd(x, full_matrices=False)[0][..., :rank]
+    u = jnp.linalg.svd(gathered(x), full_matrices=False)[0][..., :rank]
     largest = jnp.take_along_axis(u, jnp.argmax(jnp.abs(u), -2, keepdims=True), -2)
     return jnp.where(largest < 0, -u, u)
 
@@ -74,4 +74,4 @@ def random_columns(x, rank: int, seed):
 
 def renewed(when, make, old):
     """make() where `when`, else old: computed only then."""
-    return lax.cond(when, make, lambda: old)
+    return lax.cond(when, lambda: sharded_as(make(), old), lambda: old)

@@ -207,6 +207,21 @@ def _parts_of(x: Array) -> list[PyTree]:
     return [*spec, *[None] * (x.ndim - len(spec))]
 
 
+def sharded_as(x: Array, like: Array) -> Array:
+    """x, sharded explicitly as another array of its shape is; as it is where that is not."""
+    sharding = getattr(jax.typeof(like), "sharding", None)
+    explicit = sharding is not None and not sharding.mesh.empty and sharding.mesh.are_all_axes_explicit
+    return jax.sharding.reshard(x, sharding) if explicit and jax.typeof(x).sharding != sharding else x
+
+
+def gathered(x: Array) -> Array:
+    """x, whole on every device where axes are sharded explicitly: for what is no loop over elements."""
+    sharding = getattr(jax.typeof(x), "sharding", None)
+    if sharding is None or sharding.mesh.empty or not sharding.mesh.are_all_axes_explicit:
+        return x
+    return jax.sharding.reshard(x, NamedSharding(sharding.mesh, PartitionSpec()))
+
+
 def scaled(c: Scalar, x):
     """c·x with the number c in the dtype of the array x."""
     x = jnp.asarray(x)

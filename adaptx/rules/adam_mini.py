@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from ..base import Rule, UnsignedOwn, Weighed
 from ..fields import count, rate, real
-from ..numerics import capped, debias, debias_root, ema, filled, one_minus_power, over, positive_root, root
+from ..numerics import capped, debias, debias_root, ema, filled, gathered, one_minus_power, over, positive_root, root
 from ..values import Decay, Scalar, value_class
 
 
@@ -80,7 +80,7 @@ class AdamMini(Rule):
         if self.size == 1 or means.ndim == 0:
             return means
         lengths = [min(self.size, means.size - start) for start in range(0, means.size, self.size)]
-        blocks = jnp.pad(means, (0, -means.size % self.size)).reshape(-1, self.size)
+        blocks = jnp.pad(gathered(means), (0, -means.size % self.size)).reshape(-1, self.size)
         return jnp.sum(blocks / jnp.asarray(lengths, x.dtype)[:, None], -1)
 
     def _spread(self, y, x):

@@ -40,7 +40,7 @@ from ..values import Decay, Scalar, value_class
 class Moments(NamedTuple):
     m: WeighedOwn  # mean projected gradient, (…, r, longer axis), units of g
     v: UnsignedOwn  # mean squared projected gradient, units of g²
-    q: SignedOwn  # orthonormal columns, (…, shorter axis, r); None where there is no projection
+    q: SignedOwn | None  # orthonormal columns, (…, shorter axis, r); None where there is no projection
 
 
 @value_class
