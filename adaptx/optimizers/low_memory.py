@@ -32,6 +32,11 @@ def adafactor(
         scale_parameter: multiply steps by the root mean square of the parameter.
         **engine: see `EngineOptions`.
 
+    The defaults are the paper's but for its schedule. optax's conventions: min_dim_size_to_factor=128, its weight decay
+    is decay_mode="independent", its momentum averages what the rate and the parameter's size have multiplied already,
+    and of more than two axes it factors the two longest. torch's: the rate is `lambda t: min(lr, 1/sqrt(t + 1))`, and
+    nothing is added to g² (eps1=1e-37), but √v̂ and the mean of r are bounded below by the machine's ε.
+
     When to use it: transformers too large for Adam's second moment; no rate to tune with the paper's schedule.
 
     Shazeer & Stern, 2018, arXiv:1804.04235.
