@@ -21,14 +21,19 @@ from .optimizers import adadelta as adadelta
 from .optimizers import adafactor as adafactor
 from .optimizers import adagrad as adagrad
 from .optimizers import adam as adam
+from .optimizers import adam_mini as adam_mini
+from .optimizers import adam_mini_by_name as adam_mini_by_name
 from .optimizers import adamax as adamax
 from .optimizers import adamw as adamw
 from .optimizers import adan as adan
 from .optimizers import ademamix as ademamix
 from .optimizers import adopt as adopt
+from .optimizers import apollo as apollo
+from .optimizers import apollo_mini as apollo_mini
 from .optimizers import bias_correction as bias_correction
 from .optimizers import came as came
 from .optimizers import ema as ema
+from .optimizers import galore as galore
 from .optimizers import kate as kate
 from .optimizers import lamb as lamb
 from .optimizers import laprop as laprop
@@ -47,6 +52,7 @@ from .optimizers import rmsprop as rmsprop
 from .optimizers import rprop as rprop
 from .optimizers import scale_by_rule as scale_by_rule
 from .optimizers import sgd as sgd
+from .optimizers import sgd_sai as sgd_sai
 from .optimizers import shampoo as shampoo
 from .optimizers import signum as signum
 from .optimizers import simplified_ademamix as simplified_ademamix

@@ -35,6 +35,7 @@ Signed = Annotated[Array, Slot(True)]
 Unsigned = Annotated[Array, Slot(False)]
 Weighed = Annotated[Array, Slot(True, weighed=True)]
 SignedOwn = Annotated[Array, Slot(True, own=True)]
+WeighedOwn = Annotated[Array, Slot(True, weighed=True, own=True)]
 UnsignedOwn = Annotated[Array, Slot(False, own=True)]
 ExactOwn = Annotated[Array, Slot(True, own=True, exact=True)]
 
@@ -50,7 +51,7 @@ class Clock(NamedTuple):
     debias: bool = True  # whether corrections of bias are the rule's: False where the controller's rate has them
     extra: Mapping[str, Array | None] = {}  # the arguments that the rule requires, this array's part
     rate: Scalar = 1.0  # the open-loop learning rate of this step, for a rule whose sums are weighed by it
-    seed: Array | None = None  # uint32, another at every step and leaf; None unless the rule `draws`
+    seed: Array | None = None  # uint32, another at every leaf and after every `holds` steps; None unless it `draws`
 
 
 class Control(NamedTuple):
@@ -81,7 +82,7 @@ class Rule(ABC):
     f32 or f64; k is the Clock.
     """
 
-    Slots: ClassVar[type] = Nothing  # NamedTuple of Signed, Unsigned, Weighed, SignedOwn, UnsignedOwn, ExactOwn
+    Slots: ClassVar[type] = Nothing  # NamedTuple of Signed, Unsigned, Weighed, or these with Own; ExactOwn
     pointwise: ClassVar[bool] = True  # commutes with concatenation: element i sees nothing but element i
     degree: ClassVar[int] = 0  # scaling every gradient by c scales d by c**degree (ε aside): 1 SGD, 0 the Adam family
     reads_params: ClassVar[bool] = False  # whether advance or direction looks at p
@@ -130,6 +131,10 @@ class Rule(ABC):
         """The decays by whose 1 − bᵗ it divides, and up to how many steps ahead of t."""
         return {}
 
+    def holds(self) -> int:
+        """For how many steps k.seed stays the same, where the rule draws."""
+        return 1
+
     def foreseeable(self, whole: bool) -> bool:
         """Whether `bound` holds; whole says that every slot in use has a bound to start from, not only some."""
         del whole
@@ -177,7 +182,7 @@ def _declared(hint: object) -> Slot:
     for part in (hint, *(x for inner in get_args(hint) for x in (inner, *get_args(inner)))):
         if isinstance(part, Slot):
             return part
-    kinds = "Signed, Unsigned, Weighed, SignedOwn, UnsignedOwn or ExactOwn"
+    kinds = "Signed, Unsigned, Weighed, one of these with Own, or ExactOwn"
     raise TypeError(f"a slot must be annotated {kinds}, got {hint}.")
 
 

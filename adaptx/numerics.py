@@ -260,6 +260,16 @@ def counter_bits(shape: tuple[int, ...], salt: Array) -> Array:
     return mix(index * jnp.uint32(0x9E3779B9) ^ salt)
 
 
+def normals(shape: tuple[int, ...], seed: Array, dtype: DTypeLike) -> Array:
+    """Standard normal numbers, a hash of (seed, element index): no key, the same when sharded and in every dtype.
+
+    Box and Muller's √(−2 ln u) cos 2πw of two uniform numbers of 23 bits, halfway between their neighbors, never 0.
+    """
+    halves = (counter_bits(shape, seed), counter_bits(shape, mix(seed + jnp.uint32(1))))
+    u, w = (((bits >> 9).astype(dtype) + 0.5) * 2.0**-23 for bits in halves)
+    return jnp.sqrt(-2 * jnp.log(u)) * jnp.cos(2 * math.pi * w)
+
+
 def mix(h: Array) -> Array:
     """A 32-bit finalizer: every input bit flips every output bit with probability about one half."""
     h = (h ^ (h >> 16)) * jnp.uint32(0x21F0AAAD)

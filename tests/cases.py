@@ -110,6 +110,19 @@ VARIANTS: dict[str, dict[str, dict]] = {
         "short": {"max_dim": 3, "every": 5},
         "blocks": {"block_size": 2, "every": 4},
     },
+    "adam_mini": {
+        "column": {"axis": -1, "b2": 0.9},
+        "whole": {"axis": None, "eps": 1e-3},
+        "pairs": {"axis": -1, "size": 2},
+    },
+    "galore": {"low": {"rank": 2, "gap": 7, "b2": 0.9}},
+    "apollo": {
+        "low": {"rank": 2, "gap": 7, "scale": 2.0},
+        "tensor": {"rank": 2, "gap": 7, "scaling": "tensor", "scale": None, "b2": 0.9},
+        "free": {"rank": 1, "limit": None, "b1": 0.8},
+    },
+    "apollo_mini": {"often": {"gap": 3, "limit": 1.5}},
+    "sgd_sai": {"eps": {"eps": 1e-2, "decay": 0.5}},
     "muon": {"plain": {"nesterov": False}, "rms": {"scale": "rms", "decay": 0.8, "steps": 3}},
 }
 

@@ -216,7 +216,10 @@ def _extra(plan: LeafPlan, place: Place) -> dict[str, Array | None]:
 def _clock(plan: LeafPlan, share: Share, place: Place) -> Clock:
     """What the rule may know besides its array."""
     rate = share.controller.base_rate(share.tick)
-    seed = salt(share.step, place.leaf) if share.rule.draws else None
+    seed = None
+    if share.rule.draws:
+        turn = lax.div(lax.sub(share.step, np.int32(1)), np.int32(share.rule.holds()))
+        seed = salt(lax.add(turn, np.int32(1)), place.leaf)
     return Clock(share.tick.t, plan.debias, _extra(plan, place), 1.0 if rate is None else rate, seed)
 
 

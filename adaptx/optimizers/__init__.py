@@ -13,6 +13,8 @@ from .adam_family import nadam as nadam
 from .adam_family import nadamw as nadamw
 from .adam_family import radam as radam
 from .adam_family import stableadamw as stableadamw
+from .adam_mini import adam_mini as adam_mini
+from .adam_mini import adam_mini_by_name as adam_mini_by_name
 from .adaptive import adabelief as adabelief
 from .adaptive import adabound as adabound
 from .adaptive import adadelta as adadelta
@@ -26,7 +28,11 @@ from .classical import sgd as sgd
 from .layers import lamb as lamb
 from .layers import lars as lars
 from .low_memory import adafactor as adafactor
+from .low_memory import apollo as apollo
+from .low_memory import apollo_mini as apollo_mini
 from .low_memory import came as came
+from .low_memory import galore as galore
+from .low_memory import sgd_sai as sgd_sai
 from .low_memory import sm3 as sm3
 from .matrices import muon as muon
 from .memories import adan as adan
@@ -55,7 +61,7 @@ ALL: dict[str, Callable[..., Optimizer]] = {  # pyright: ignore[reportAssignment
         adam, adamw, stableadamw, nadam, nadamw, radam, adamax, adadelta, adabelief, yogi, adabound, qhadam, kate,
         adan, adopt, ademamix, simplified_ademamix, laprop, mars, novograd,
         lion, signum, tiger, rprop,
-        adafactor, came, sm3,
+        adafactor, came, sm3, adam_mini, galore, apollo, apollo_mini, sgd_sai,
         muon,
         shampoo, soap, psgd_kron, splus,
         lars, lamb,

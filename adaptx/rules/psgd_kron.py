@@ -32,21 +32,21 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..base import ExactOwn, Rule, Weighed
-from ..fields import choice, count, rate, real, switch
-from ..matrices import (
+from ..factors import (
     cut,
     gram,
     identity_of,
     inside,
     is_diagonal,
-    is_matrix,
     joined,
     length,
     norm_bound,
     scaled_by,
     solved_by,
     transposed,
-)  # fmt: skip
+)
+from ..fields import choice, count, rate, real, switch
+from ..matrices import is_matrix
 from ..numerics import counter_normal, counter_uniform, debias, divide, ema, filled
 from ..values import Decay, Scalar, value_class
 

@@ -34,8 +34,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..base import ExactOwn, Rule, Unsigned, Weighed
+from ..factors import cut, grams, identity_of, inverse_power, joined, length, sandwich, zeros_of
 from ..fields import choice, count, rate, real
-from ..matrices import cut, grams, identity_of, inverse_power, is_matrix, joined, length, sandwich, zeros_of
+from ..matrices import is_matrix
 from ..numerics import debias, divide, ema, ema_of_squares, one_minus_power, over, positive_root, root
 from ..values import Decay, Scalar, value_class
 

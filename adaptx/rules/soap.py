@@ -28,20 +28,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..base import ExactOwn, Rule, Unsigned, Weighed
+from ..factors import cut, eigenbasis, grams, identity_of, inside, joined, sandwich, tracked, transposed, zeros_of
 from ..fields import count, rate, real, switch
-from ..matrices import (
-    cut,
-    eigenbasis,
-    grams,
-    identity_of,
-    inside,
-    is_matrix,
-    joined,
-    sandwich,
-    tracked,
-    transposed,
-    zeros_of,
-)  # fmt: skip
+from ..matrices import is_matrix
 from ..numerics import ema, ema_of_squares, one_minus_power, over, positive_root, root
 from ..values import Decay, Scalar, value_class
 

@@ -23,19 +23,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..base import ExactOwn, Rule, Weighed
+from ..factors import cut, eigenbasis, grams, identity_of, inside, joined, sandwich, transposed, zeros_of
 from ..fields import count, rate, real
-from ..matrices import (
-    cut,
-    eigenbasis,
-    grams,
-    identity_of,
-    inside,
-    is_matrix,
-    joined,
-    sandwich,
-    transposed,
-    zeros_of,
-)  # fmt: skip
+from ..matrices import is_matrix
 from ..numerics import ema
 from ..values import Decay, Scalar, value_class
 
