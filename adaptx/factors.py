@@ -1,4 +1,4 @@
-"""The verbs on Kronecker factors: square matrices for the rows and the columns of a matrix, None where an axis has none.
+"""The verbs on Kronecker factors: squares for the rows and the columns of a matrix, None where an axis has none.
 
 A matrix may be cut into blocks of its own; the last of an axis is filled up with zeros, and factors keep what is added
 apart.

@@ -35,8 +35,8 @@ def excess(got: np.ndarray, want: np.ndarray, rtol: float, leaves: Collection[st
 def still(row: Row) -> np.ndarray:
     """Which entries must keep their first value to the last bit: those without a gradient, unless they decay.
 
-    Muon makes the rows of a matrix orthogonal, GaLore mixes them, and centred gradients have a mean of 0 along each: all
-    move an entry without a gradient, but not a row without one.
+    Muon makes the rows of a matrix orthogonal, GaLore mixes them, and centred gradients have a mean of 0 along each:
+    all move an entry without a gradient, but not a row without one.
     """
     mask = {k: np.zeros(inputs.LEAVES[k], bool) for k in row.leaves}
     decays = row.engine.get("weight_decay", 0.01 if row.constructor in ("adamw", "stableadamw") else 0.0) != 0.0
