@@ -36,6 +36,7 @@ class Ademamix(Rule):
     alpha: Scalar = real(5.0, low=0.0)  # α, weight of the slow mean
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     Slots = Moments
+    momenta = ("b1", "alpha")
     reference = "arXiv:2409.03137"
 
     def advance(self, g, s, p, k):

@@ -7,10 +7,15 @@ from ..values import Scalar, number, whole
 from ..values import decay as to_decay
 from .averaging import Averaged, Lookahead
 from .foreign import transformation
+from .inside import refuse_inside, refuse_momentum
 from .reading import eval_params as eval_params
 from .schedule_free import ScheduleFree
 from .shield import Shield
 from .wrapper import wrapped_in
+
+INSIDE_SCHEDULE_FREE = {
+    "shield": "a shield inside would roll back z, not the parameters; put the shield around",
+}
 
 
 def schedule_free(
@@ -26,7 +31,7 @@ def schedule_free(
     lr·min(1, (step + 1)/W).
 
     Args:
-        opt: an optimizer without momentum of its own.
+        opt: an optimizer without momentum, which this takes the place of: a rule that has one is refused.
         b: blend of iterate and average, in (0, 1).
         r: weight of later steps, tʳ, ≥ 0.
         power: weight of the learning rate, ≥ 0.
@@ -35,8 +40,8 @@ def schedule_free(
     b = number("b", b, 0.0, 1.0, open_low=True, open_high=True)
     rate = None if learning_rate is None else number("learning_rate", learning_rate, 0.0, open_low=True)
     inner = transformation("schedule_free", opt)
-    if wrapped_in(inner, "shield"):
-        raise TypeError("schedule_free: a shield inside would roll back z, not the parameters; put the shield around.")
+    refuse_inside("schedule_free", inner, INSIDE_SCHEDULE_FREE)
+    refuse_momentum("schedule_free", inner)
     return batched(ScheduleFree(inner, b, number("r", r, 0.0), number("power", power, 0.0), rate))
 
 

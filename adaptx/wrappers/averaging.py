@@ -24,6 +24,7 @@ class Averaged(Wrapper):
     inner: Transformation
     decay: Decay | None = None
     power: Scalar | None = None
+    family = "averaged"
 
     @property
     def kind(self) -> str:
@@ -71,6 +72,7 @@ class Lookahead(Wrapper):
     inner: Transformation
     alpha: Scalar = 0.5
     k: int = static(default=5)
+    family = "lookahead"
 
     def fresh(self, p: Array, narrow: bool) -> dict[str, Array | None]:
         """The slow weights."""

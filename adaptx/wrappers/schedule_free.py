@@ -33,11 +33,7 @@ class ScheduleFree(Wrapper):
     r: Scalar = 0.0
     power: Scalar = 2.0
     learning_rate: Scalar | None = None  # γ, where the optimizer inside does not tell it
-
-    @property
-    def kind(self) -> str:
-        """What its state belongs to."""
-        return "schedule_free"
+    family = "schedule_free"
 
     def start(self) -> dict[str, float]:
         """The largest rate, the sum of weights, and the blend that y was formed with."""

@@ -48,12 +48,13 @@ class Wrapper(Transformation):
     """
 
     inner: Transformation
+    family: ClassVar[str] = ""  # the name of its constructor
     shows: ClassVar[tuple[str, ...]] = ()  # scalars that are metrics
 
     @property
     def kind(self) -> str:
         """What its state belongs to; another name where the same iterates mean something else."""
-        return type(self).__name__.lower()
+        return self.family or type(self).__name__.lower()
 
     @property
     def requires(self) -> frozenset[str]:
