@@ -1,20 +1,44 @@
 """Wrappers around any optimizer: better iterates, which `adaptx.eval_params` reads, and a shield."""
 
+from collections.abc import Callable
+
+from jaxtyping import Array, PyTree
 from optax import GradientTransformation
 
 from ..engine.optimizer import batched
-from ..values import Scalar, number, whole
+from ..engine.options import mask as to_mask
+from ..values import Scalar, number, several, whole
 from ..values import decay as to_decay
 from .averaging import Averaged, Lookahead
 from .foreign import transformation
-from .inside import refuse_inside, refuse_momentum
+from .grokfast import Grokfast
+from .inside import refuse_followers, refuse_inside, refuse_momentum
 from .reading import eval_params as eval_params
+from .sam import Sam
 from .schedule_free import ScheduleFree
 from .shield import Shield
+from .trac import Trac
 from .wrapper import wrapped_in
 
+SAM_AROUND = "sam inside would take the second gradient where the first is not what is stepped on; put sam around"
 INSIDE_SCHEDULE_FREE = {
     "shield": "a shield inside would roll back z, not the parameters; put the shield around",
+    "grokfast": "grokfast is momentum of its own, whose place this takes; leave one of them out",
+    "sam": SAM_AROUND,
+    "trac": "trac decides how far to go too; leave one of them out",
+}
+INSIDE_GROKFAST = {
+    "schedule_free": "schedule_free takes the place of momentum, which grokfast is; leave one of them out",
+    "grokfast": "grokfast is inside already; one is enough",
+    "sam": SAM_AROUND,
+}
+INSIDE_TRAC = {
+    "averaged": "averaged inside would average parameters that are not those held; put it around",
+    "lookahead": "lookahead inside would lead parameters that are not those held; put it around",
+    "shield": "a shield inside would roll back parameters that are not those held; put it around",
+    "schedule_free": "schedule_free decides how far to go too; leave one of them out",
+    "trac": "trac is inside already; one is enough",
+    "sam": SAM_AROUND,
 }
 
 
@@ -72,6 +96,77 @@ def averaged(opt: GradientTransformation, decay: Scalar | None = 0.999, power: S
     mean = None if decay is None else to_decay("decay", decay)
     power = None if power is None else number("power", power, 0.0)
     return batched(Averaged(transformation("averaged", opt), mean, power))
+
+
+def sam(
+    opt: GradientTransformation,
+    rho: Scalar = 0.05,
+    adaptive: bool | str | Callable[[str, Array], bool] | PyTree = False,
+    eta: Scalar | None = None,
+) -> Sam:
+    """Sharpness-aware minimization around an optimizer, which steps on the gradient of a point uphill: see `Sam`.
+
+    `adaptx.train_step` and `train_epoch` take the second gradient on the same batch. By hand:
+    `opt.step(grads, state, params, grad_fn=lambda p: jax.grad(loss)(p, batch))`, also of `update`.
+
+    Args:
+        opt: an adaptx optimizer, or any optax transformation.
+        rho: ρ > 0, how far uphill; 0.05, adaptive about ten times as much.
+        adaptive: whether the neighbourhood of every weight is as large as the weight (ASAM); or for which leaves, as
+            decay_mask has it: the authors' program leaves vectors out, "matrices".
+        eta: η ≥ 0, which adaptive adds to |p|; None for the authors' 0.01.
+    """
+    inner = transformation("sam", opt)
+    refuse_inside("sam", inner, {"sam": "sam is inside already; one is enough"})
+    wide = adaptive if isinstance(adaptive, bool) else to_mask("adaptive", adaptive)
+    if wide is False and eta is not None:
+        raise ValueError(f"sam: eta={eta!r} is added to |p| where sam is adaptive, got adaptive=False; leave eta out.")
+    eta = None if wide is False else number("eta", 0.01 if eta is None else eta, 0.0)
+    return batched(Sam(inner, number("rho", rho, 0.0, open_low=True), eta, wide))
+
+
+def grokfast(
+    opt: GradientTransformation, alpha: Scalar | None = 0.98, lamb: Scalar = 2.0, window: int | None = None
+) -> Grokfast:
+    """Gradients with their slow component amplified, before an optimizer: see `Grokfast`.
+
+    Args:
+        opt: an adaptx optimizer, or any optax transformation.
+        alpha: α in [0, 1), decay of the average of gradients.
+        lamb: λ ≥ 0, weight of the slow component.
+        window: steps ≥ 1 whose mean takes the place of the average (pass alpha=None); the authors have 100 with λ = 5.
+    """
+    if (alpha is None) == (window is None):
+        raise ValueError(
+            f"grokfast needs either alpha or window, got alpha={alpha!r}, window={window!r}; set one to None."
+        )
+    inner = transformation("grokfast", opt)
+    refuse_inside("grokfast", inner, INSIDE_GROKFAST)
+    mean = None if alpha is None else to_decay("alpha", alpha)
+    size = None if window is None else whole("window", window, 1)
+    return batched(Grokfast(inner, mean, number("lamb", lamb, 0.0), size))
+
+
+def trac(
+    opt: GradientTransformation,
+    betas: tuple[Scalar, ...] = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999),
+    s_init: Scalar = 1e-8,
+    eps: Scalar = 1e-8,
+) -> Trac:
+    """TRAC around an optimizer: how far to follow it away from where it started, by betting: see `Trac`.
+
+    Args:
+        opt: an adaptx optimizer with a number or a schedule as learning rate, or any optax transformation.
+        betas: discounts of past bets, each in [0, 1).
+        s_init: > 0, the scale of a bet.
+        eps: > 0, units of gradient times parameter.
+    """
+    inner = transformation("trac", opt)
+    refuse_inside("trac", inner, INSIDE_TRAC)
+    refuse_followers("trac", inner)
+    rates = several("betas", betas, low=0.0, high=1.0, open_high=True)
+    s_init, eps = (number(name, x, 0.0, open_low=True) for name, x in (("s_init", s_init), ("eps", eps)))
+    return batched(Trac(inner, s_init, eps, rates))
 
 
 def shield(opt: GradientTransformation, factor: Scalar = 0.2, tolerance: Scalar = 4.0, block: int = 10) -> Shield:

@@ -6,6 +6,7 @@ import jax
 import optax
 from jaxtyping import PyTree
 
+from ..base import fields_of
 from ..engine.optimizer import Optimizer
 from ..engine.route import Route
 from ..engine.transformation import Transformation
@@ -46,6 +47,16 @@ def refuse_momentum(who: str, opt: Transformation) -> None:
                 for pairs in ([(m, getattr(one.rule, m)) for m in momenta], [(m, 0.0) for m in momenta])
             )
             raise ValueError(f"{who} takes the place of momentum, which {name} has with {has}; pass {give}.")
+
+
+def refuse_followers(who: str, opt: Transformation) -> None:
+    """Raise TypeError for a controller that keeps arrays of where parameters were, which somebody else decides."""
+    for one in optimizers_in(opt):
+        if fields_of(one.controller.Marks):
+            raise TypeError(
+                f"{who} decides how far to go, and so does the controller {one.controller.name}; give "
+                f"{one.name or one.rule.name} a number or a schedule."
+            )
 
 
 def refuse_gathering(who: str, inner: PyTree) -> None:

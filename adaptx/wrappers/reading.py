@@ -12,6 +12,7 @@ from .schedule_free import average_of, fine_of
 from .wrapper import Iterates, Wrapper
 
 KINDS = (Iterates, optax.contrib.ScheduleFreeState)
+NONE_BETTER = ("shield", "sam", "grokfast", "trac")  # families of wrappers that keep no better parameters
 
 
 def eval_params(opt: object, state: PyTree, params: PyTree) -> PyTree:
@@ -56,11 +57,11 @@ def eval_params(opt: object, state: PyTree, params: PyTree) -> PyTree:
 
 
 def _outermost(state: PyTree) -> list[PyTree]:
-    """The states that keep better parameters, not those inside one another; a shield has none of its own."""
+    """The states that keep better parameters, not those inside one another."""
     nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, KINDS))
     out = []
     for node in nodes:
-        if isinstance(node, Iterates) and "shield" in node.made_by:
+        if isinstance(node, Iterates) and next(iter(node.made_by)).startswith(NONE_BETTER):
             out += _outermost(node.inner)
         elif isinstance(node, KINDS):
             out.append(node)

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from chex import ArrayTree
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, DTypeLike, PyTree
 
-from ..engine.array import arithmetic
+from ..engine.array import arithmetic, scalar_dtype
 from ..engine.cost import LeafCost
 from ..engine.groups import COMMON, refuse_batch
 from ..engine.optimizer import no_update
@@ -50,6 +50,7 @@ class Wrapper(Transformation):
     inner: Transformation
     family: ClassVar[str] = ""  # the name of its constructor
     shows: ClassVar[tuple[str, ...]] = ()  # scalars that are metrics
+    wide: ClassVar[bool] = False  # whether scalars are f64 beside f64 parameters
 
     @property
     def kind(self) -> str:
@@ -70,7 +71,7 @@ class Wrapper(Transformation):
         """What lies at a leaf at the start; p is a copy, in f32 where the parameter is narrow."""
         raise TypeError(f"{type(self).__name__} does not say what lies at a leaf.")
 
-    def start(self) -> dict[str, float]:
+    def start(self) -> dict[str, Scalar]:
         """The scalars at the start, besides the number of steps `t`."""
         return {}
 
@@ -93,7 +94,8 @@ class Wrapper(Transformation):
         for p in map(concrete, leaves.arrays):
             fresh = self.fresh(copied(p), is_narrow(p.dtype))
             rows.append({name: None if x is None else tied(x, p) for name, x in fresh.items()})
-        scalars = {name: jnp.asarray(x, jnp.float32) for name, x in self.start().items()}
+        dtype = self.scalar_dtype(leaves)
+        scalars = {name: jnp.asarray(x, dtype) for name, x in self.start().items()}
         state = self.after(inner, rows, {"t": jnp.zeros((), jnp.int32), **scalars}, leaves)
         if leaves.all:
             return jax.tree.map(jnp.array, state._replace(inner=None))._replace(inner=inner)
@@ -133,7 +135,7 @@ class Wrapper(Transformation):
         """The state from its parts."""
         names = self.fresh(jnp.zeros(()), False)
         iterates = {name: leaves.join([row[name] for row in rows], nothing) for name in names}
-        shown = {name: scalars[name] for name in self.shows}
+        shown = {name: scalars[name].astype(jnp.float32) for name in self.shows}
         return Iterates(inner, iterates, scalars, {**shown, **self.scheduled(scalars["t"])}, {self.kind: None})
 
     def scheduled(self, t: Array) -> dict[str, Array]:
@@ -216,8 +218,13 @@ class Wrapper(Transformation):
 
     def scalar_bytes(self, leaves: Leaves) -> int:
         """Bytes of the state that no leaf has."""
-        own = 1 + len(self.start()) + len(self.shows) + len(self.scheduled(jnp.zeros((), jnp.int32)))
-        return self.inner.scalar_bytes(leaves) + 4 * own
+        single = 1 + len(self.shows) + len(self.scheduled(jnp.zeros((), jnp.int32)))
+        own = sum(map(np.size, self.start().values())) * np.dtype(self.scalar_dtype(leaves)).itemsize
+        return self.inner.scalar_bytes(leaves) + 4 * single + own
+
+    def scalar_dtype(self, leaves: Leaves) -> DTypeLike:
+        """The dtype of its scalars, but for the number of steps."""
+        return scalar_dtype(leaves.arrays) if self.wide else jnp.float32
 
 
 @jax.jit
@@ -263,6 +270,14 @@ def difference(new: Array, old: Array) -> Array:
 def arrays_of(params: PyTree) -> list[PyTree]:
     """The trained leaves of a tree."""
     return take_apart(params, any_trained=False).arrays
+
+
+def fine_tree(params: PyTree) -> PyTree:
+    """The parameters in the arithmetic dtype."""
+    leaves = take_apart(params)
+    if not leaves.arrays:
+        return params
+    return leaves.join([concrete(p).astype(arithmetic(p)) for p in leaves.arrays], lambda leaf: leaf)
 
 
 def copied(p: Array) -> Array:
