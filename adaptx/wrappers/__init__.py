@@ -1,24 +1,27 @@
 """Wrappers around any optimizer: better iterates, which `adaptx.eval_params` reads, and a shield."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from jaxtyping import Array, PyTree
 from optax import GradientTransformation
 
 from ..engine.optimizer import batched
 from ..engine.options import mask as to_mask
-from ..values import Scalar, number, several, whole
+from ..values import Decay, Scalar, is_scheduled, number, several, whole
 from ..values import decay as to_decay
 from .averaging import Averaged, Lookahead
 from .foreign import transformation
 from .grokfast import Grokfast
 from .inside import refuse_followers, refuse_inside, refuse_momentum
 from .reading import eval_params as eval_params
+from .reading import named
 from .sam import Sam
 from .schedule_free import ScheduleFree
 from .shield import Shield
 from .trac import Trac
 from .wrapper import wrapped_in
+
+Several = Scalar | tuple[Scalar, ...] | Mapping[str, Scalar]  # a number, or several by name
 
 SAM_AROUND = "sam inside would take the second gradient where the first is not what is stepped on; put sam around"
 INSIDE_SCHEDULE_FREE = {
@@ -81,21 +84,53 @@ def lookahead(opt: GradientTransformation, k: int = 5, alpha: Scalar = 0.5) -> L
     return batched(Lookahead(transformation("lookahead", opt), alpha, whole("k", k, 1)))
 
 
-def averaged(opt: GradientTransformation, decay: Scalar | None = 0.999, power: Scalar | None = None) -> Averaged:
-    """An average of the parameters, to evaluate with `adaptx.eval_params`; training itself is unchanged.
+def averaged(
+    opt: GradientTransformation,
+    decay: Several | None = 0.999,
+    power: Several | None = None,
+    horizon: Several | None = None,
+) -> Averaged:
+    """Averages of the parameters, to evaluate with `adaptx.eval_params`; training itself is unchanged.
+
+    Several at once are a tuple of numbers, or {name: number}, of any of the three; they cost an array each, and
+    `eval_params(opt, state, params, horizon=…)` says which, by its name or number.
 
     Args:
         opt: an adaptx optimizer, or any optax transformation.
         decay: of the exponential average, in [0, 1).
         power: γ ≥ 0 of a polynomial average in place of the exponential one (pass decay=None); 8 for DoG.
+        horizon: steps h ≥ 1 of an exponential average whose decay is 1 − 1/h (pass decay=None).
     """
-    if (decay is None) == (power is None):
+    given = {"decay": decay, "power": power, "horizon": horizon}
+    given = {what: x for what, x in given.items() if x is not None}
+    inner, checks = transformation("averaged", opt), {"decay": to_decay, "power": _power, "horizon": _horizon}
+    if given and all(isinstance(x, (tuple, list, Mapping)) for x in given.values()):
+        every = {what: named(what, x) for what, x in given.items()}
+        twice = [name for what, x in every.items() for name in x if any(name in every[w] for w in every if w != what)]
+        if twice:
+            raise ValueError(f"averaged: two averages are named {twice[0]!r}; give them names, {{name: number}}.")
+        made = {what: {n: checks[what](f"{what}[{n!r}]", x) for n, x in every[what].items()} for what in every}
+        decays = {**made.get("decay", {}), **made.get("horizon", {})}
+        return batched(Averaged(inner, decays or None, made.get("power")))
+    if len(given) != 1:
         raise ValueError(
-            f"averaged needs either decay or power, got decay={decay!r}, power={power!r}; set one to None."
+            f"averaged needs either decay or power or horizon, got decay={decay!r}, power={power!r}, "
+            f"horizon={horizon!r}; set the others to None, or give several of each as {{name: number}}."
         )
-    mean = None if decay is None else to_decay("decay", decay)
-    power = None if power is None else number("power", power, 0.0)
-    return batched(Averaged(transformation("averaged", opt), mean, power))
+    ((what, x),) = given.items()
+    made = checks[what](what, x)
+    return batched(Averaged(inner, None, made) if what == "power" else Averaged(inner, made))
+
+
+def _power(name: str, value: Scalar) -> Scalar:
+    return number(name, value, 0.0)
+
+
+def _horizon(name: str, value: Scalar) -> Decay:
+    steps = number(name, value, 1.0)
+    if is_scheduled(steps):
+        raise TypeError(f"{name} must be a number of steps, got a schedule; pass one of decay, 1 − 1/h.")
+    return Decay(1.0 / steps)
 
 
 def sam(

@@ -58,6 +58,11 @@ class Wrapper(Transformation):
         return self.family or type(self).__name__.lower()
 
     @property
+    def label(self) -> str:
+        """What its numbers are named by in metrics."""
+        return self.kind
+
+    @property
     def requires(self) -> frozenset[str]:
         """Names of the extra arguments that update and step must be given."""
         return self.inner.requires
@@ -142,7 +147,7 @@ class Wrapper(Transformation):
         """Its own numbers that are schedules, by name, as the last of t steps had them."""
         mine = [x for x in jax.tree.leaves(self.alone(), is_leaf=is_scheduled) if isinstance(x, Scheduled)]
         step = jnp.maximum(t - 1, 0) if mine else t
-        return {f"{self.kind}.{x.name}": jnp.asarray(x.shown(x.at(step)), jnp.float32) for x in mine}
+        return {f"{self.label}.{x.name}": jnp.asarray(x.shown(x.at(step)), jnp.float32) for x in mine}
 
     def alone(self) -> "Wrapper":
         """The wrapper without the optimizer inside."""
