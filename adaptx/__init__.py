@@ -66,8 +66,11 @@ from .training.step import train_epoch as train_epoch
 from .training.step import train_step as train_step
 from .wrappers import averaged as averaged
 from .wrappers import eval_params as eval_params
+from .wrappers import grokfast as grokfast
 from .wrappers import lookahead as lookahead
+from .wrappers import sam as sam
 from .wrappers import schedule_free as schedule_free
 from .wrappers import shield as shield
+from .wrappers import trac as trac
 
 __version__ = "0.1.0"

@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 
+import numpy as np
 from chex import ArrayTree
 from jaxtyping import Array
 
 from .fields import check
 from .numerics import scaled
-from .values import Scalar, Times, number, static, value_class
+from .values import Decay, Scalar, Times, is_scheduled, is_traced, number, static, value_class
 
 Record = Any  # a NamedTuple that a rule or a controller declares: its slots, scalars, marks or sums
 
@@ -89,6 +90,7 @@ class Rule(ABC):
     requires: ClassVar[frozenset[str]] = frozenset()  # extra arguments, trees like p: a Hessian's diagonal
     draws: ClassVar[bool] = False  # random numbers, from k.seed
     gathers: ClassVar[bool] = False  # sees whole matrices: arrays sharded explicitly are gathered for it
+    momenta: ClassVar[tuple[str, ...] | None] = None  # no momentum where all of these are 0 or None; None: ever so
     ranks: ClassVar[tuple[int, ...] | None] = None  # numbers of axes it accepts; None for any
     reference: ClassVar[str] = ""  # arXiv number or citation
 
@@ -99,6 +101,14 @@ class Rule(ABC):
     def name(self) -> str:
         """What it is called in states and messages."""
         return type(self).__name__.lower()
+
+    @property
+    def has_momentum(self) -> bool:
+        """Whether its direction remembers gradients: is not 0 after one, at a gradient of 0.
+
+        A number that is traced is taken to be 0, as nobody can look at it; a schedule is not.
+        """
+        return self.momenta is None or not all(_is_zero(getattr(self, name)) for name in self.momenta)
 
     def unused(self) -> tuple[str, ...]:
         """Slots that the present flags leave out; they are None in `s` and take no memory."""
@@ -174,6 +184,12 @@ class Rule(ABC):
     @abstractmethod
     def direction(self, g, s, old, p, k) -> Array:
         """The direction d of p ← p − lr·d."""
+
+
+def _is_zero(x: Scalar) -> bool:
+    rate = x.complement if isinstance(x, Decay) else x
+    zero = 1.0 if isinstance(x, Decay) else 0.0
+    return x is None or is_traced(rate) or (not is_scheduled(rate) and bool(np.all(np.asarray(rate) == zero)))
 
 
 @lru_cache

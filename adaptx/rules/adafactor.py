@@ -50,6 +50,7 @@ class Adafactor(Rule):
     Slots = Factors
     pointwise = False
     reads_params = True
+    momenta = ("b1",)
     reference = "arXiv:1804.04235"
 
     def unused(self):
