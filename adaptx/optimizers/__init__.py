@@ -6,16 +6,20 @@ from .adam_family import adamw as adamw
 from .adam_family import nadam as nadam
 from .adam_family import nadamw as nadamw
 from .adam_family import radam as radam
+from .adaptive import acprop as acprop
 from .adaptive import adabelief as adabelief
 from .adaptive import adabound as adabound
 from .adaptive import adadelta as adadelta
 from .adaptive import kate as kate
+from .adaptive import madgrad as madgrad
 from .adaptive import qhadam as qhadam
 from .adaptive import yogi as yogi
 from .classical import adagrad as adagrad
 from .classical import momentum as momentum
 from .classical import rmsprop as rmsprop
 from .classical import sgd as sgd
+from .curvature import adahessian as adahessian
+from .curvature import sophia as sophia
 from .layers import lamb as lamb
 from .layers import lars as lars
 from .low_memory import adafactor as adafactor
@@ -42,10 +46,12 @@ ALL = {
     for make in (
         sgd, momentum, adagrad, rmsprop,
         adam, adamw, nadam, nadamw, radam, adamax, adadelta, adabelief, yogi, adabound, qhadam, kate,
+        acprop, madgrad,
         adan, adopt, ademamix, simplified_ademamix, laprop, mars, novograd,
         lion, signum, tiger, rprop,
         adafactor, came, sm3,
         muon,
+        sophia, adahessian,
         lars, lamb,
     )
 }  # fmt: skip

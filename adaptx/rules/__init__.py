@@ -1,10 +1,12 @@
 """The rules, one family a file. `ALL`, the registry tests and the command line walk, has those that are optimizers."""
 
+from .acprop import Acprop as Acprop
 from .adabelief import Adabelief as Adabelief
 from .adabound import Adabound as Adabound
 from .adadelta import Adadelta as Adadelta
 from .adafactor import Adafactor as Adafactor
 from .adagrad import Adagrad as Adagrad
+from .adahessian import Adahessian as Adahessian
 from .adam import Adam as Adam
 from .adamax import Adamax as Adamax
 from .adan import Adan as Adan
@@ -16,6 +18,7 @@ from .came import Came as Came
 from .kate import Kate as Kate
 from .laprop import Laprop as Laprop
 from .lion import Lion as Lion
+from .madgrad import Madgrad as Madgrad
 from .mars import Mars as Mars
 from .momentum import Momentum as Momentum
 from .muon import Muon as Muon
@@ -29,6 +32,7 @@ from .sgd import Sgd as Sgd
 from .signum import Signum as Signum
 from .simplified_ademamix import SimplifiedAdemamix as SimplifiedAdemamix
 from .sm3 import Sm3 as Sm3
+from .sophia import Sophia as Sophia
 from .yogi import Yogi as Yogi
 
 ALL = {
@@ -46,6 +50,8 @@ ALL = {
     "adabound": Adabound,
     "qhadam": Qhadam,
     "kate": Kate,
+    "acprop": Acprop,
+    "madgrad": Madgrad,
     "adan": Adan,
     "adopt": Adopt,
     "ademamix": Ademamix,
@@ -60,4 +66,6 @@ ALL = {
     "came": Came,
     "sm3": Sm3,
     "muon": Muon,
+    "sophia": Sophia,
+    "adahessian": Adahessian,
 }
