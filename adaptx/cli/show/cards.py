@@ -136,7 +136,12 @@ def _controller_facts(made: Controller) -> list[tuple[str, str]]:
     derived = "any rule"
     if made.theory is not None:
         derived = f"{', '.join(made.theory)}; over other rules it runs without a theory"
-    facts = [("rate", scope), ("derived for", derived), ("needs", needs), ("scalars", ", ".join(base.fields_of(made.Scalars)) or "none")]
+    facts = [
+        ("rate", scope),
+        ("derived for", derived),
+        ("needs", needs),
+        ("scalars", ", ".join(base.fields_of(made.Scalars)) or "none"),
+    ]
     if made.exact:
         facts.append(("narrow parameters", "get an f32 master copy unless rounding says otherwise"))
     return facts
