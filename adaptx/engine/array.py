@@ -226,8 +226,9 @@ def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c:
         clock = now._replace(extra=_as_seen(rule, {**extra, **dict(zip(given, seen[2:], strict=True))}))
         g = squarable(seen[0]) if bounds else seen[0]
         new = named(rule.advance(g, record(rule, slots), seen[1], clock))
-        hidden = seen[2:] + seen[:1] * bounds if shown is not None else []
-        return {**new, shown: reduce(showing, hidden, new[shown])} if hidden else new
+        if shown is None:
+            return new
+        return {**new, shown: reduce(showing, seen[2:] + seen[:1] * bounds, new[shown])}
 
     def foresee(bounds: Slots, top: Array) -> Slots:
         narrow, t = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), (rule, share.tick.t))

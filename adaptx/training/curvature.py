@@ -43,9 +43,9 @@ class Estimate:
             found = self.function(join(merged(trained, arrays), rest), *batch)
             return found[0] if self.has_aux else found
 
-        return join(self.diagonal(value, trained, key), without(rest))
+        return join(self._diagonal(value, trained, key), without(rest))
 
-    def diagonal(self, value: Callable[..., Array], trained: list[PyTree], key: Array) -> list[PyTree]:
+    def _diagonal(self, value: Callable[..., Array], trained: list[PyTree], key: Array) -> list[PyTree]:
         """The estimate from value(trained), array by array."""
         raise NotImplementedError
 
@@ -53,7 +53,7 @@ class Estimate:
 class Hutchinson(Estimate):
     """u ⊙ H u for signs u drawn at random: its mean is the diagonal of H."""
 
-    def diagonal(self, value: Callable[..., Array], trained: list[PyTree], key: Array) -> list[PyTree]:
+    def _diagonal(self, value: Callable[..., Array], trained: list[PyTree], key: Array) -> list[PyTree]:
         signs = [
             None if x is None else jax.random.rademacher(jax.random.fold_in(key, i), jnp.shape(x), jnp.result_type(x))
             for i, x in enumerate(trained)
@@ -65,7 +65,7 @@ class Hutchinson(Estimate):
 class GaussNewtonBartlett(Estimate):
     """n ĝ ⊙ ĝ, ĝ the gradient of the mean cross entropy of n labels drawn from the model's own logits."""
 
-    def diagonal(self, value: Callable[..., Array], trained: list[PyTree], key: Array) -> list[PyTree]:
+    def _diagonal(self, value: Callable[..., Array], trained: list[PyTree], key: Array) -> list[PyTree]:
         def drawn(trained: list[PyTree]) -> tuple[Array, int]:
             logits = value(trained)
             labels = jax.random.categorical(key, jax.lax.stop_gradient(logits))

@@ -196,7 +196,7 @@ class Kate:
 
 
 class Acprop:
-    """s averages (g - m)^2 with the new m, plus eps_root; d = g / (sqrt(s before / (1 - b2^(t-1))) + eps), first d = g."""
+    """s averages (g - m)^2 with the new m, plus eps_root; d = g / (sqrt(s_hat) + eps), s as before, first g."""
 
     def __init__(self, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-16, eps_root: float = 1e-16):
         self.b1, self.b2, self.eps, self.eps_root = b1, b2, eps, eps_root
