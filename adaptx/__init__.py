@@ -15,11 +15,13 @@ from .interop import from_optax as from_optax
 from .interop import from_torch as from_torch
 from .interop import to_optax as to_optax
 from .interop import to_torch as to_torch
+from .optimizers import acprop as acprop
 from .optimizers import adabelief as adabelief
 from .optimizers import adabound as adabound
 from .optimizers import adadelta as adadelta
 from .optimizers import adafactor as adafactor
 from .optimizers import adagrad as adagrad
+from .optimizers import adahessian as adahessian
 from .optimizers import adam as adam
 from .optimizers import adam_mini as adam_mini
 from .optimizers import adam_mini_by_name as adam_mini_by_name
@@ -39,6 +41,7 @@ from .optimizers import lamb as lamb
 from .optimizers import laprop as laprop
 from .optimizers import lars as lars
 from .optimizers import lion as lion
+from .optimizers import madgrad as madgrad
 from .optimizers import mars as mars
 from .optimizers import momentum as momentum
 from .optimizers import muon as muon
@@ -58,10 +61,13 @@ from .optimizers import signum as signum
 from .optimizers import simplified_ademamix as simplified_ademamix
 from .optimizers import sm3 as sm3
 from .optimizers import soap as soap
+from .optimizers import sophia as sophia
 from .optimizers import splus as splus
 from .optimizers import stableadamw as stableadamw
 from .optimizers import tiger as tiger
 from .optimizers import yogi as yogi
+from .training.curvature import gauss_newton_bartlett as gauss_newton_bartlett
+from .training.curvature import hutchinson as hutchinson
 from .training.step import train_epoch as train_epoch
 from .training.step import train_step as train_step
 from .wrappers import averaged as averaged

@@ -9,6 +9,7 @@ sees a tree. A controller is written on one array at a time too, and declares it
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 
@@ -85,9 +86,9 @@ class Rule(ABC):
 
     Slots: ClassVar[type] = Nothing  # NamedTuple of Signed, Unsigned, Weighed, or these with Own; ExactOwn
     pointwise: ClassVar[bool] = True  # commutes with concatenation: element i sees nothing but element i
-    degree: ClassVar[int] = 0  # scaling every gradient by c scales d by c**degree (ε aside): 1 SGD, 0 the Adam family
+    degree: ClassVar[int | Fraction] = 0  # scaling all gradients by c scales d by c**degree (ε aside): 1 SGD, 0 Adam
     reads_params: ClassVar[bool] = False  # whether advance or direction looks at p
-    requires: ClassVar[frozenset[str]] = frozenset()  # extra arguments, trees like p: a Hessian's diagonal
+    requires: ClassVar[frozenset[str]] = frozenset()  # arguments, trees like p, linear in the loss: Hessian diagonals
     draws: ClassVar[bool] = False  # random numbers, from k.seed
     gathers: ClassVar[bool] = False  # sees whole matrices: arrays sharded explicitly are gathered for it
     momenta: ClassVar[tuple[str, ...] | None] = None  # no momentum where all of these are 0 or None; None: ever so
@@ -227,7 +228,7 @@ class Tick:
     value: Scalar  # the loss where the controller requires it, else None
     correction: Scalar  # the rule's bias-correction factor
     finite: Scalar = None  # whether this step's sums and loss are finite; None while measuring
-    degree: int = static(default=0)  # the rule's degree
+    degree: int | Fraction = static(default=0)  # the rule's degree
     debias: ClassVar[bool] = True  # so that `numerics.debias` takes a Tick as it takes a Clock
 
 

@@ -149,6 +149,11 @@ def positive_root(x):
     return lax.sqrt(lax.max(x, lax.full_like(x, jnp.finfo(x.dtype).tiny)))
 
 
+def positive_cube_root(x):
+    """∛x, and ∛tiny (2e-13 in f32) where x is less; its derivative is 0 there."""
+    return lax.cbrt(lax.max(x, lax.full_like(x, jnp.finfo(x.dtype).tiny)))
+
+
 def over(x, size, eps: Scalar):
     """x / (size + ε), for sizes that are positive."""
     return lax.div(x, lax.add(size, lax.convert_element_type(eps, size.dtype)))

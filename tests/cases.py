@@ -26,6 +26,7 @@ from adaptx.engine.array import arithmetic
 from adaptx.engine.optimizer import build
 from adaptx.engine.state import rows_of, treatment
 from adaptx.engine.tree import take_apart
+from given import given
 from golden import inputs
 from oracles import trajectory
 
@@ -76,6 +77,8 @@ VARIANTS: dict[str, dict[str, dict]] = {
     "sm3": {"plain": {"b1": None, "eps": 1e-3}},
     "adopt": {"plain": {"clip": False, "b2": 0.95}},
     "simplified_ademamix": {"mixed": {"alpha": 3.0}},
+    "madgrad": {"fast": {"momentum": 0.0, "eps": 1e-2}, "paper": {"eps_rate": 0.0, "momentum": 0.5}},
+    "acprop": {"short": {"b2": 0.9, "eps": 1e-3, "eps_root": 1e-6}},
     "mars": {"much": {"gamma": 0.5, "b1": 0.8}},
     "rprop": {"bounded": {"step_sizes": (0.3, 2.0), "eta_plus": 1.5}},
     "adafactor": {
@@ -123,6 +126,12 @@ VARIANTS: dict[str, dict[str, dict]] = {
     },
     "apollo_mini": {"often": {"gap": 3, "limit": 1.5}},
     "sgd_sai": {"eps": {"eps": 1e-2, "decay": 0.5}},
+    "sophia": {"wide": {"gamma": 2.0, "b2": 0.9}, "eps": {"gamma": 0.5, "eps": 0.1, "b1": 0.8}},
+    "adahessian": {
+        "power": {"hessian_power": 0.5, "average": "none", "b2": 0.9},
+        "matrices": {"average": "matrices", "eps": 1e-2},
+        "last": {"average": "matrices", "window": "last", "hessian_power": 0.0},
+    },
     "muon": {"plain": {"nesterov": False}, "rms": {"scale": "rms", "decay": 0.8, "steps": 3}},
 }
 
@@ -167,7 +176,9 @@ class Case:
         """build(learning_rate, **more) -> the optimizer; more overrides the variant."""
         make = optimizers.ALL.get(self.constructor) or bare(self.constructor)
         every = {"storage_exclude": 0}  # the arrays of the tests are small, and are to be stored as asked all the same
-        return lambda learning_rate=0.01, **more: make(learning_rate=learning_rate, **{**every, **self.hyper, **more})
+        return lambda learning_rate=0.01, **more: given(
+            make(learning_rate=learning_rate, **{**every, **self.hyper, **more})
+        )
 
     def takes(self, name: str) -> bool:
         """Whether the constructor has this hyperparameter."""

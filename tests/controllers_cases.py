@@ -10,6 +10,7 @@ import numpy as np
 import adaptx
 from adaptx import controllers, rules
 from adaptx.engine.optimizer import build
+from given import given
 from golden import controller_rows as rows
 
 LEAF_RATES = ("ldog", "trust_ratio")  # default instances whose rate is one per leaf
@@ -17,7 +18,7 @@ LEAF_RATES = ("ldog", "trust_ratio")  # default instances whose rate is one per 
 
 def over(rule: str, rate: Any, **engine: Any) -> adaptx.Optimizer:
     """The optimizer of a registered rule with its default hyperparameters."""
-    return build(rule, rules.ALL[rule](), rate, engine)
+    return given(build(rule, rules.ALL[rule](), rate, engine))
 
 
 def problem(x: Any, y: Any) -> Callable:

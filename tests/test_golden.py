@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import adaptx
+from given import given
 from golden import compare, inputs
 from golden.row import Row
 from golden.rows import ROWS
@@ -29,7 +30,7 @@ def trainer(row: Row) -> Callable:
     """(params, stacked gradients, learning rate of each step) -> stacked parameters by each of its ways to step."""
 
     def train(params, grads, rates):
-        opt = getattr(adaptx, row.constructor)(learning_rate=lambda t: rates[t], **row.rule, **row.engine)
+        opt = given(getattr(adaptx, row.constructor)(learning_rate=lambda t: rates[t], **row.rule, **row.engine))
 
         def by_step(carry, g):
             params, state = opt.step(g, carry[1], carry[0])

@@ -17,6 +17,7 @@ from adaptx.optimizers import ALL
 from adaptx.rules.sgd import Sgd
 from adaptx.values import value_class
 from cases import DEFAULTS, Case
+from given import given
 
 SHAPES = {"a": (4, 3), "b": (4, 3), "c": (5,), "d": (5,), "e": (4, 3), "f": (), "g": (2, 0), "h": (5,)}
 POINTWISE = [c.name for c in DEFAULTS if c.build().rule.pointwise]  # others are refused, see below
@@ -58,8 +59,8 @@ def assert_equal(a, b):
 )  # fmt: skip
 def test_packed_is_leafwise(name, options):
     """Every rule with all options at once, adam with each of them too."""
-    leaf, _ = train(ALL[name](0.05, **options), trees(0))
-    joined, state = train(ALL[name](0.05, layout="packed", **options), trees(0))
+    leaf, _ = train(given(ALL[name](0.05, **options)), trees(0))
+    joined, state = train(given(ALL[name](0.05, layout="packed", **options)), trees(0))
     assert_equal(leaf, joined)
     for slot in state.slots.values():
         assert all(label.startswith("float32[") for label in slot)
@@ -170,7 +171,7 @@ def test_a_packed_model_trains_as_its_tree(name):
     def loss(params):
         return sum(jnp.sum((params[k] - target[k]) ** 2) for k in params)
 
-    opt = ALL[name](0.05)
+    opt = given(ALL[name](0.05))
     params, state, flat_state = start, opt.init(start), opt.init(flat)
     for _ in range(3):
         params, state = opt.step(jax.grad(loss)(params), state, params)

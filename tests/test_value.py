@@ -44,7 +44,8 @@ def test_pytree_round_trip(c: Case):
     opt = c.build(0.1, **FULL)
     leaves, treedef = jax.tree.flatten(opt)
     assert treedef.unflatten(leaves) == opt
-    assert type(treedef.unflatten(leaves)) is adaptx.Optimizer
+    assert type(treedef.unflatten(leaves)) is type(opt)
+    assert isinstance(opt, adaptx.Optimizer)
     assert all(isinstance(x, float) for x in leaves), "leaves are numbers; flags and names are structure"
     assert 0.1 in leaves
     assert jax.tree.structure(c.build(0.7, **FULL)) == treedef

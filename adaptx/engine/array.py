@@ -8,7 +8,7 @@ parameter. Where nothing is measured both are one call. `calls` makes functions 
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -209,34 +209,45 @@ def _whole(rule: Rule, tree: PyTree) -> PyTree:
     return jax.tree.map(gathered, tree) if rule.gathers else tree
 
 
-def _extra(plan: LeafPlan, place: Place) -> dict[str, Array | None]:
-    return {name: None if x is None else x.astype(plan.dtype) for name, x in place.extra.items()}
+def _arguments(plan: LeafPlan, share: Share, place: Place, c: Record) -> dict[str, Array | None]:
+    """The arguments that the rule requires, in the unit its gradients are fed in; None where there is none."""
+    unit = share.controller.unit(c, share.tick)
+    extra = {name: None if x is None else x.astype(plan.dtype) for name, x in place.extra.items()}
+    return extra if unit is None else {name: None if x is None else scaled(unit, x) for name, x in extra.items()}
 
 
-def _clock(plan: LeafPlan, share: Share, place: Place) -> Clock:
+def _as_seen(rule: Rule, extra: dict[str, Array | None]) -> dict[str, Array | None]:
+    """Arguments as the rule is to see them: where their squares are in range, which no clipping looks after."""
+    if not holds_squares(rule):
+        return extra
+    return {name: None if x is None else squarable(x) for name, x in extra.items()}
+
+
+def _clock(plan: LeafPlan, share: Share, place: Place, extra: dict[str, Array | None]) -> Clock:
     """What the rule may know besides its array."""
     rate = share.controller.base_rate(share.tick)
     seed = None
     if share.rule.draws:
         turn = lax.div(lax.sub(share.step, np.int32(1)), np.int32(share.rule.holds()))
         seed = salt(lax.add(turn, np.int32(1)), place.leaf)
-    return Clock(share.tick.t, plan.debias, _extra(plan, place), 1.0 if rate is None else rate, seed)
+    return Clock(share.tick.t, plan.debias, _as_seen(share.rule, extra), 1.0 if rate is None else rate, seed)
 
 
 def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c: Record) -> Stored:
     """The stored slots after gradient g: advanced and encoded."""
     rule, weight = _in_unit(share, c), _weight(share, c)
-    declared, extra = rule.slots(), _extra(plan, place)
+    declared, extra = rule.slots(), _arguments(plan, share, place, c)
     if not declared:
         return place.slots
     given = {name: value for name, value in extra.items() if value is not None}
-    bounds, shown, now = _bounds(share), _seen_in(share), _clock(plan, share, place)
+    bounds, shown, now = _bounds(share), _seen_in(share), _clock(plan, share, place, extra)
 
     def step(slots: Slots, seen: PyTree) -> Slots:
         (g, *others), whole = _whole(rule, seen), _whole(rule, slots)
-        clock = now._replace(extra={**extra, **dict(zip(given, others[1:], strict=True))})
+        clock = now._replace(extra=_as_seen(rule, {**extra, **dict(zip(given, others[1:], strict=True))}))
         new = named(rule.advance(squarable(g) if bounds else g, record(rule, whole), others[0], clock))
-        new = {**new, shown: showing(new[shown], g)} if bounds and shown is not None else new
+        if shown is not None:
+            new[shown] = reduce(showing, others[1:] + [g] * bounds, new[shown])
         return {name: sharded_as(x, slots[name]) for name, x in new.items()} if rule.gathers else new
 
     def foresee(bounds: Slots, top: Array) -> Slots:
@@ -259,11 +270,12 @@ def _direction(
     rule, weight = _in_unit(share, after), _weight(share, before)
     new, old = (record(rule, _unweighed(rule, weight, read_slots(plan, s, x))) for s in (slots, place.slots))
     near = squarable(g) if _bounds(share) else g
-    clock, more = _clock(plan, share, place), share.extras
+    extra = _arguments(plan, share, place, before)
+    clock, more = _clock(plan, share, place, extra), share.extras
     d = rule.direction(*_whole(rule, (near, new, old, x)), clock)
     d = sharded_as(d, x) if rule.gathers else d
-    if near is not g and _seen_in(share) is None:
-        d = showing(d, g)
+    if _seen_in(share) is None:
+        d = reduce(showing, [e for e in extra.values() if e is not None] + [g] * (near is not g), d)
     if more is not None:
         d = more.masked(d, near)
     if plan.decay == "decoupled":

@@ -59,9 +59,9 @@ class EngineOptions(TypedDict, total=False):
     (default) or "packed". rounding: how bf16 and f16 parameters take an update: "nearest" (default), "stochastic",
     "kahan" (a compensation array in the state) or "master" (an f32 copy in the state, which goes on by itself: what
     else moves the parameters, such as a later link of a chain, does not reach it). skip_nonfinite: leave everything
-    as it was on a step whose gradients, or their squares, are not finite; off by default. telemetry: True or names
-    among grad_norm, update_norm, param_norm, to be found in `adaptx.metrics`; off by default. axis_name: inside
-    `jax.shard_map`, the mesh axes along which parameters are split, for norms and controllers' sums.
+    as it was on a step whose gradients, their squares or the rule's other arguments are not finite; off by default.
+    telemetry: True or names among grad_norm, update_norm, param_norm, to be found in `adaptx.metrics`; off by default.
+    axis_name: inside `jax.shard_map`, the mesh axes along which parameters are split, for norms and controllers' sums.
     """
 
     weight_decay: Scalar | None

@@ -104,6 +104,9 @@ def step_arrays(
     wants_norm = common.max_norm is not None or guard.skip_nonfinite or "grad_norm" in guard.telemetry
     norm = global_norm(gs, guard.axis_name) if wants_norm else jnp.zeros((), jnp.float32)
     good = counts(norm, plans, clipped=common.max_norm is not None) if guard.skip_nonfinite else None
+    extras = [x for part in parts for place in part.places for x in place.extra.values() if x is not None]
+    if good is not None and extras:
+        good = good & jnp.isfinite(global_norm(extras, guard.axis_name))
     following = lax.add(lax.min(common.step, np.int32(LAST - 1)), np.int32(1))
     now = Now(following, norm, common.max_norm, good)
     done = [walk(plan, guard, part, common, now) for plan, part in zip(plans, parts, strict=True)]
@@ -225,7 +228,7 @@ def untouched(plan: LeafPlan, place: Place) -> Moved:
 
 
 def counts(norm: Array, plans: tuple[tuple[LeafPlan, ...], ...], clipped: bool) -> Array:
-    """Whether a step counts: its gradients are finite, and so are their squares unless they are clipped."""
+    """Whether a step counts by its gradients: they are finite, and so are their squares unless they are clipped."""
     narrow = any(leaf.dtype != jnp.float64 for plan in plans for leaf in plan)
     largest = jnp.finfo(jnp.float32 if narrow else jnp.float64).max
     return jnp.isfinite(norm) if clipped else norm < float(largest) ** 0.5

@@ -15,16 +15,20 @@ from .adam_family import radam as radam
 from .adam_family import stableadamw as stableadamw
 from .adam_mini import adam_mini as adam_mini
 from .adam_mini import adam_mini_by_name as adam_mini_by_name
+from .adaptive import acprop as acprop
 from .adaptive import adabelief as adabelief
 from .adaptive import adabound as adabound
 from .adaptive import adadelta as adadelta
 from .adaptive import kate as kate
+from .adaptive import madgrad as madgrad
 from .adaptive import qhadam as qhadam
 from .adaptive import yogi as yogi
 from .classical import adagrad as adagrad
 from .classical import momentum as momentum
 from .classical import rmsprop as rmsprop
 from .classical import sgd as sgd
+from .curvature import adahessian as adahessian
+from .curvature import sophia as sophia
 from .layers import lamb as lamb
 from .layers import lars as lars
 from .low_memory import adafactor as adafactor
@@ -59,11 +63,13 @@ ALL: dict[str, Callable[..., Optimizer]] = {  # pyright: ignore[reportAssignment
     for make in (
         sgd, momentum, adagrad, rmsprop,
         adam, adamw, stableadamw, nadam, nadamw, radam, adamax, adadelta, adabelief, yogi, adabound, qhadam, kate,
+        acprop, madgrad,
         adan, adopt, ademamix, simplified_ademamix, laprop, mars, novograd,
         lion, signum, tiger, rprop,
         adafactor, came, sm3, adam_mini, galore, apollo, apollo_mini, sgd_sai,
         muon,
         shampoo, soap, psgd_kron, splus,
+        sophia, adahessian,
         lars, lamb,
     )
 }  # fmt: skip

@@ -158,3 +158,52 @@ def kate(
     Choudhury et al., 2024, arXiv:2403.02648.
     """
     return build("kate", rules.Kate(eta, eps), learning_rate, engine)
+
+
+def acprop(
+    learning_rate: Rate = 1e-3,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-16,
+    eps_root: Scalar = 1e-16,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """ACProp: p ← p − lr·g/(√ŝ + ε), then s ← β₂s + (1 − β₂)(g − m)² + ε_root; the first step is lr·g.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller.
+        b1: β₁ in [0, 1), of the mean gradient m.
+        b2: β₂ in [0, 1).
+        eps: ε ≥ 0, in units of g.
+        eps_root: ≥ 0, in units of g²; adds up in s.
+        **engine: see `EngineOptions`.
+
+    When to use it: as AdaBelief, where Adam's step should not depend on the gradient it divides.
+
+    Zhuang et al., 2021, arXiv:2110.05454.
+    """
+    return build("acprop", rules.Acprop(b1, b2, eps, eps_root), learning_rate, engine)
+
+
+def madgrad(
+    learning_rate: Rate = 1e-2,
+    momentum: Scalar = 0.9,
+    eps: Scalar = 1e-6,
+    eps_rate: Scalar | None = None,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """MADGRAD: s ← s + λg, ν ← ν + λg², λ = (lr + ε)√t, p ← μp + (1 − μ)(x₀ − s/(∛ν + ε)), x₀ the first p.
+
+    Args:
+        learning_rate: ≥ 0 or a schedule; it weighs the gradients, so that a controller's part of a rate, which comes
+            after the rule, changes the steps but not the weights.
+        momentum: μ in [0, 1).
+        eps: ε ≥ 0, in units of (lr·g²)^⅓.
+        eps_rate: ε ≥ 0 in λ, in units of lr; None for eps, as the authors have it, 0 for the paper.
+        **engine: see `EngineOptions`; weight decay is l2 in the authors' program: decay_mode="l2".
+
+    When to use it: where SGD generalizes better than Adam but is slow, and on sparse problems; tune the rate anew.
+
+    Defazio & Jelassi, 2021, arXiv:2101.11075.
+    """
+    return build("madgrad", rules.Madgrad(momentum, eps, eps_rate), learning_rate, engine)

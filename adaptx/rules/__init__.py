@@ -1,10 +1,12 @@
 """The rules, one family a file. `ALL`, the registry tests and the command line walk, has those that are optimizers."""
 
+from .acprop import Acprop as Acprop
 from .adabelief import Adabelief as Adabelief
 from .adabound import Adabound as Adabound
 from .adadelta import Adadelta as Adadelta
 from .adafactor import Adafactor as Adafactor
 from .adagrad import Adagrad as Adagrad
+from .adahessian import Adahessian as Adahessian
 from .adam import Adam as Adam
 from .adam_mini import AdamMini as AdamMini
 from .adamax import Adamax as Adamax
@@ -19,6 +21,7 @@ from .galore import Galore as Galore
 from .kate import Kate as Kate
 from .laprop import Laprop as Laprop
 from .lion import Lion as Lion
+from .madgrad import Madgrad as Madgrad
 from .mars import Mars as Mars
 from .momentum import Momentum as Momentum
 from .muon import Muon as Muon
@@ -36,6 +39,7 @@ from .signum import Signum as Signum
 from .simplified_ademamix import SimplifiedAdemamix as SimplifiedAdemamix
 from .sm3 import Sm3 as Sm3
 from .soap import Soap as Soap
+from .sophia import Sophia as Sophia
 from .splus import Splus as Splus
 from .yogi import Yogi as Yogi
 
@@ -54,6 +58,8 @@ ALL = {
     "adabound": Adabound,
     "qhadam": Qhadam,
     "kate": Kate,
+    "acprop": Acprop,
+    "madgrad": Madgrad,
     "adan": Adan,
     "adopt": Adopt,
     "ademamix": Ademamix,
@@ -76,4 +82,6 @@ ALL = {
     "soap": Soap,
     "psgd_kron": PsgdKron,
     "splus": Splus,
+    "sophia": Sophia,
+    "adahessian": Adahessian,
 }

@@ -17,8 +17,10 @@ from jaxtyping import PyTree
 
 from ..engine.telemetry import found, metrics
 from ..engine.transformation import Transformation
-from ..engine.tree import Frozen, is_none, is_trained, strong
+from ..engine.tree import is_trained
 from ..wrappers.wrapper import takes_any
+from .curvature import Estimate
+from .trees import join, merged, split, without
 
 Loss = Callable[..., PyTree]  # (params, *batch) -> a scalar, or (scalar, aux)
 Extra = Mapping[str, Callable[..., PyTree]]  # name -> function of (params, *batch)
@@ -38,8 +40,8 @@ def train_step(
         opt: an adaptx optimizer, or any optax transformation. The loss reaches it as `value=`; what takes gradients at
             other points of the same batch, such as `adaptx.sam`, is given `grad_fn=`, a function of params.
         has_aux: whether loss_fn returns auxiliary outputs; they come back as metrics["aux"].
-        extra: what the optimizer requires besides the loss (`opt.requires`), as functions of (params, *batch), such as
-            an estimate of the Hessian's diagonal.
+        extra: what the optimizer requires besides the loss (`opt.requires`), by name, as functions of (params, *batch)
+            or as `hutchinson` and `gauss_newton_bartlett` make them: {"hessian": adaptx.hutchinson(loss_fn, every=10)}.
 
     Returns:
         The step. metrics holds "loss" and what `adaptx.metrics(state)` holds ("learning_rate", …), f32 scalars.
@@ -104,60 +106,63 @@ def _one(structure, rest, dynamic_opt, carry, batch):
     _check_batch(loss_fn, len(batch))
 
     def loss_of(trained):
-        result = loss_fn(join(_merge(trained, arrays), rest), *batch)
+        result = loss_fn(join(merged(trained, arrays), rest), *batch)
         loss, aux = _pair(result) if has_aux else (result, None)
         _check_loss(loss, has_aux)
         return loss, aux
 
     def grad_fn(params, *_):  # of this batch, elsewhere; optax's sam counts its calls
-        return join(jax.grad(loss_of, has_aux=True)(_trained(split(params)[0]))[0], _without(rest))
+        return join(jax.grad(loss_of, has_aux=True)(_trained(split(params)[0]))[0], without(rest))
 
     (loss, aux), found_grads = jax.value_and_grad(loss_of, has_aux=True)(_trained(arrays))
-    params, grads = join(arrays, rest), join(found_grads, _without(rest))
-    more = {name: function(params, *batch) for name, function in extra}
+    params, grads = join(arrays, rest), join(found_grads, without(rest))
     # for optax's line searches, and for what takes gradients at other points
     searches = {"grad": grads, "value_fn": lambda params: loss_of(split(params)[0])[0], "grad_fn": grad_fn}
     if static_opt is None:
-        wanted = dynamic_opt.requires if not takes_any(dynamic_opt) else searches
+        wanted = searches if takes_any(dynamic_opt) else dynamic_opt.requires
         searches = {name: x for name, x in searches.items() if name in wanted}
-        params, state = dynamic_opt.step(grads, state, params, value=loss, **searches, **more)
-    else:
-        opt = optax.with_extra_args_support(static_opt)
-        updates, state = opt.update(grads, state, params, value=loss, **searches, **more)
-        params = optax.apply_updates(params, updates)
-    out = {"loss": loss.astype(jnp.float32), **(metrics(state) if found(state) else {})}
-    return split(params)[0], state, {**out, "aux": aux} if has_aux else out
+
+    def moved(more):
+        if static_opt is None:
+            after, new = dynamic_opt.step(grads, state, params, value=loss, **searches, **more)
+        else:
+            opt = optax.with_extra_args_support(static_opt)
+            updates, new = opt.update(grads, state, params, value=loss, **searches, **more)
+            after = optax.apply_updates(params, updates)
+        return split(after)[0], new
+
+    new_arrays, new_state = _with_extra(moved, extra, (params, state, batch), {})
+    out = {"loss": loss.astype(jnp.float32), **(metrics(new_state) if found(new_state) else {})}
+    return new_arrays, new_state, {**out, "aux": aux} if has_aux else out
 
 
-def split(params: PyTree) -> tuple[list[PyTree], Frozen]:
-    """(the leaves with None for those that are not arrays, everything else as a hashable value)."""
-    leaves, treedef = jax.tree.flatten(params, is_leaf=is_none)
-    arrays = [strong(x) if is_array(x) else None for x in leaves]
-    return arrays, Frozen((treedef, [None if is_array(x) else x for x in leaves]))
+def _with_extra(moved, extra, now, more):
+    """moved(more), more with all extra arguments; an estimate that is not due at this step is None."""
+    if not extra:
+        return moved(more)
+    (name, function), *rest = extra
+    params, state, batch = now
 
+    def go(value):
+        return _with_extra(moved, rest, now, {**more, name: value})
 
-def join(arrays: list[PyTree], rest: Frozen) -> PyTree:
-    """The inverse of split."""
-    treedef, others = rest.tree
-    return treedef.unflatten([o if a is None else a for a, o in zip(arrays, others, strict=True)])
-
-
-def is_array(x: object) -> bool:
-    """Whether x is data; anything else (Python ints too: they may be shapes) is structure."""
-    return isinstance(x, float) or (hasattr(x, "dtype") and hasattr(x, "shape"))
-
-
-def _without(rest: Frozen) -> Frozen:
-    treedef, others = rest.tree
-    return Frozen((treedef, [None] * len(others)))
+    if not isinstance(function, Estimate):
+        return go(function(params, *batch))
+    steps = [one.shown["step"] for one in found(state) if "step" in one.shown]
+    if not steps:
+        raise TypeError(
+            f"extra[{name!r}] is an estimate, which is drawn and due by the number of the step, but the state is "
+            f"{type(state).__name__}, expected that of an adaptx optimizer; pass a function of (params, *batch)."
+        )
+    key = jax.random.fold_in(jax.random.key(function.seed), steps[0])
+    if function.every == 1:
+        return go(function(params, key, *batch))
+    due = steps[0] % function.every == 0
+    return lax.cond(due, lambda: go(function(params, key, *batch)), lambda: go(None))
 
 
 def _trained(arrays: list[PyTree]) -> list[PyTree]:
     return [x if is_trained(x) else None for x in arrays]
-
-
-def _merge(trained: list[PyTree], arrays: list[PyTree]) -> list[PyTree]:
-    return [a if t is None else t for t, a in zip(trained, arrays, strict=True)]
 
 
 def _pair(result: PyTree) -> tuple[PyTree, PyTree]:

@@ -46,7 +46,7 @@ def test_donated_step_runs_and_aliases(c: Case, storage: str):
 
 
 # the step, or another slot, reads a slot as it was: XLA copies it before it is overwritten, in optax's steps too
-COUPLED = ("lion", "adadelta", "adabelief", "kate", "adan", "adopt", "rprop")
+COUPLED = ("lion", "adadelta", "adabelief", "kate", "adan", "adopt", "rprop", "acprop", "madgrad")
 
 
 @pytest.mark.parametrize(("c", "storage"), [x for x in STORED if x.values[0].build().rule.pointwise])

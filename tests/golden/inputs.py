@@ -14,7 +14,8 @@ SAVED_STEPS = (1, 2, 3, 6, 7, 10, 25, 50)  # 1-based: the first ones decide bias
 SCALES = (1.0, 1e-4, 1e-8)  # of the gradients: far above eps, about its root, about eps itself
 SHAPES = {"w": (3, 4), "b": (4,), "s": ()}  # of the leaves that most rows have
 MORE_SHAPES = {"tall": (8, 3), "wide": (2, 7), "square": (5, 5), "stack": (2, 4, 3)}  # for rules that see the shape
-LEAVES = {**SHAPES, **MORE_SHAPES}
+KERNEL_SHAPES = {"kernel": (2, 3, 2, 3)}  # for rules that see windows: inputs, outputs and a window, or the reverse
+LEAVES = {**SHAPES, **MORE_SHAPES, **KERNEL_SHAPES}
 ALWAYS_ZERO = {"w": (1, 2), "b": (3,), "tall": (4,)}  # an entry in each of two leaves, and a row, without a gradient
 MATRICES = ("w", "tall", "wide", "square")  # two axes: what decay_mask="matrices" decays and muon takes
 
@@ -28,16 +29,19 @@ def parameters(leaves: Collection[str] = tuple(SHAPES)) -> dict[str, np.ndarray]
     start = {"w": random.uniform(-1.0, 1.0, SHAPES["w"]), "b": np.zeros(SHAPES["b"]), "s": np.array(0.5)}
     random = np.random.RandomState(SEED + 2)
     start |= {k: random.uniform(-1.0, 1.0, shape) for k, shape in MORE_SHAPES.items()}
+    random = np.random.RandomState(SEED + 4)
+    start |= {k: random.uniform(-1.0, 1.0, shape) for k, shape in KERNEL_SHAPES.items()}
     return {k: start[k] for k in leaves}
 
 
 def gradients(scale: float, leaves: Collection[str] = tuple(SHAPES)) -> list[dict[str, np.ndarray]]:
     """Gradients of the STEPS steps: uniform in scale * amplitude * [-1, 1)."""
-    first, more = np.random.RandomState(SEED + 1), np.random.RandomState(SEED + 3)
+    groups = {SEED + 1: SHAPES, SEED + 3: MORE_SHAPES, SEED + 5: KERNEL_SHAPES}
+    streams = [(np.random.RandomState(seed), shapes) for seed, shapes in groups.items()]
     steps = []
     for amplitude in AMPLITUDES:
         tree = {}
-        for random, shapes in ((first, SHAPES), (more, MORE_SHAPES)):
+        for random, shapes in streams:
             for k, shape in shapes.items():
                 tree[k] = np.asarray(random.uniform(-1.0, 1.0, shape)) * (amplitude * scale)
         for k, index in ALWAYS_ZERO.items():

@@ -20,13 +20,18 @@ Not in the table, because no flags make the two agree (largest distance in a par
 - torch.optim.Muon: the iteration always in bfloat16 (2.7e-4 after one step, 2.2e-3 at most, 9.8e-3 at scale 1e-8, where
   eps bounds the norm instead of adding to it). With that cast taken out of its code and eps at 1e-30 the distance is
   1.1e-15, for both scales, with and without nesterov and decay: the rest of it is the same rule;
-- optax.adan: 1 - b2 in place of b2 in both sums; optax.rprop: the update of the step before;
-- optax.yogi from any accumulator but 0: its first moment starts there too;
+- optax.adan: 1 - b2 in place of b2 in both sums (0.091); optax.rprop: the update of the step before (0.035);
+- optax.yogi from any accumulator but 0: its first moment starts there too (1.6e-5 from its 1e-6);
+- optax.adadelta without a learning rate: it goes up the gradient (0.060, twice the way down);
+- optax.novograd with its own b2 of 0.25 (0.82); optax's scale_by_ademamix with its own alpha of 6 (4.8e-4);
+- optax.contrib.acprop: the distance from the mean before the gradient, in place of that after (0.013);
+- optax.contrib.madgrad: the square root of the step in float32 (1.0e-8), and eps added to a learning rate of 0 too;
 - optax's centered RMSprop with bias correction: v - m^2 is 0 at step 1, so rounding is compared with eps (4e-5 with eps
   under the root at scale 1, where one step moves a parameter by 287; NaN with eps outside: optax has no clamp at 0).
 """
 
 from .row import Row
+from .rows_authors import AUTHORS
 from .rows_engine import ENGINE
 from .rows_low_memory import LOW_MEMORY
 
@@ -214,6 +219,7 @@ OPTAX_FAMILY = (
 PEERS: tuple[tuple[Row, ...], ...] = (
     ENGINE,
     LOW_MEMORY,
+    AUTHORS,
 )  # the tables of rows_<peer>.py, a file for the authors' programs of a family
 RECORDED = sum(PEERS, TORCH + TORCH_MORE + TORCH_FAMILY + OPTAX + OPTAX_MORE + OPTAX_FAMILY)  # what the files hold
 ROWS = RECORDED  # what the library is held to

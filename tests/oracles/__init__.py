@@ -4,6 +4,6 @@ Nothing here imports adaptx or JAX: an error in the library cannot be repeated b
 """
 
 from .classical import bias_correction, ema
-from .trajectories import ORACLES, direction, trajectory
+from .trajectories import ORACLES, direction, hessian_of, trajectory
 
-__all__ = ["ORACLES", "bias_correction", "direction", "ema", "trajectory"]
+__all__ = ["ORACLES", "bias_correction", "direction", "ema", "hessian_of", "trajectory"]

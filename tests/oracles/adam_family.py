@@ -3,7 +3,7 @@
 Dozat 2016 and torch's schedule (nadam); Liu et al. 2019, arXiv:1908.03265 (radam); Kingma & Ba 2014, arXiv:1412.6980,
 Algorithm 2 (adamax); Zeiler 2012, arXiv:1212.5701 (adadelta); Zhuang et al. 2020, arXiv:2010.07468 (adabelief);
 Zaheer et al. 2018 (yogi); Luo et al. 2019, arXiv:1902.09843 (adabound); Ma & Yarats 2018, arXiv:1810.06801 (qhadam);
-Choudhury et al. 2024, arXiv:2403.02648 (kate).
+Choudhury et al. 2024, arXiv:2403.02648 (kate); Zhuang et al. 2021, arXiv:2110.05454 (acprop).
 """
 
 import numpy as np
@@ -193,3 +193,19 @@ class Kate:
         self.b = self.b + g * g
         self.m = self.m + self.eta * g * g + ratio(g * g, self.b + self.eps)
         return ratio(np.sqrt(self.m) * g, self.b + self.eps)
+
+
+class Acprop:
+    """s averages (g - m)^2 with the new m, plus eps_root; d = g / (sqrt(s_hat) + eps), s as before, first g."""
+
+    def __init__(self, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-16, eps_root: float = 1e-16):
+        self.b1, self.b2, self.eps, self.eps_root = b1, b2, eps, eps_root
+        self.t = 0
+        self.m = self.s = 0.0
+
+    def step(self, g: np.ndarray) -> np.ndarray:
+        d = g if self.t == 0 else ratio(g, np.sqrt(self.s / bias_correction(self.b2, self.t)) + self.eps)
+        self.t += 1
+        self.m = self.b1 * self.m + (1.0 - self.b1) * g
+        self.s = self.b2 * self.s + (1.0 - self.b2) * (g - self.m) ** 2 + self.eps_root
+        return d

@@ -9,6 +9,8 @@ from . import (
     adam_memories,
     blocks,
     classical,
+    curvature,
+    dual,
     extras,
     factored,
     kronecker,
@@ -36,6 +38,8 @@ ORACLES = {
     "adabound": adam_family.Adabound,
     "qhadam": adam_family.Qhadam,
     "kate": adam_family.Kate,
+    "acprop": adam_family.Acprop,
+    "madgrad": dual.Madgrad,
     "adan": adam_memories.Adan,
     "adopt": adam_memories.Adopt,
     "ademamix": adam_memories.Ademamix,
@@ -60,12 +64,22 @@ ORACLES = {
     "soap": preconditioned.Soap,
     "psgd_kron": kronecker.PsgdKron,
     "splus": preconditioned.Splus,
+    "sophia": curvature.Sophia,
+    "adahessian": curvature.Adahessian,
 }
 
 
-def direction(rule, g: np.ndarray, p: np.ndarray) -> np.ndarray:
-    """The direction of one step: step(g, p) of a rule that says `reads_parameter`, step(g) of any other."""
-    return rule.step(g, p) if getattr(rule, "reads_parameter", False) else rule.step(g)
+def direction(
+    rule, g: np.ndarray, p: np.ndarray, learning_rate: float = 1.0, hessian: np.ndarray | None = None
+) -> np.ndarray:
+    """The direction of one step: step(g), of a rule that says so with what it reads besides, in this order."""
+    given = {"reads_parameter": p, "reads_rate": learning_rate, "reads_hessian": hessian}
+    return rule.step(g, *[value for name, value in given.items() if getattr(rule, name, False)])
+
+
+def hessian_of(g: np.ndarray) -> np.ndarray:
+    """What tests take for the Hessian's diagonal where the gradient is g: not negative, as large, 0 where it is 0."""
+    return 1.5 * np.abs(g) + g
 
 
 def _clipped(grads: dict[str, np.ndarray], max_norm: float | None) -> dict[str, np.ndarray]:
@@ -130,7 +144,8 @@ def trajectory(
     is adamw's default in the library must be passed. decay_mode: "decoupled" p <- p - lr (d + wd p); "l2" g <- g + wd p
     before the rule; "independent" p <- p - lr d - wd p; "corrected" p <- p - lr d - (lr^2/max_rate) wd p. max_norm:
     global norm of the gradients, clipped before any decay. decay_leaves: the leaves that are decayed, None for all.
-    options: those of OPTIONS, as the engine has them.
+    options: those of OPTIONS, as the engine has them. Rules that read the Hessian's diagonal are given `hessian_of` the
+    gradients as they come.
     Raises KeyError for an unknown rule, TypeError for an unknown hyperparameter or option.
     """
     if options.keys() - OPTIONS:
@@ -141,9 +156,11 @@ def trajectory(
     decay = {k: weight_decay if decay_leaves is None or k in decay_leaves else 0.0 for k in params}
     history = []
     for tree, learning_rate in zip(grads, learning_rates, strict=True):
-        tree = _clipped({k: np.asarray(tree[k], np.float64) for k in params}, max_norm)
+        tree = {k: np.asarray(tree[k], np.float64) for k in params}
+        diagonal = {k: hessian_of(g) for k, g in tree.items()}
+        tree = _clipped(tree, max_norm)
         tree = {k: _seen(g, params[k], decay[k], decay_mode, options) for k, g in tree.items()}
-        towards = {k: direction(rules[k], tree[k], p) for k, p in params.items()}
+        towards = {k: direction(rules[k], tree[k], p, learning_rate, diagonal[k]) for k, p in params.items()}
         if "cautious" in options:
             towards = {k: extras.cautious(d, tree[k], options["cautious"]) for k, d in towards.items()}
         params = {
