@@ -7,7 +7,8 @@
     p ← μ p + (1 − μ) z                  the engine does p ← p − lr·d, d = (p − that) / lr
 
 With x = x₀ − p in place of x₀, the last two lines are x ← μ x + (1 − μ) s / (∛ν + ε), and d = (x − x before) / lr.
-The way grows with lr^(2/3); under a schedule every gradient keeps the weight of its step.
+The way grows with lr^(2/3); under a schedule every gradient keeps the weight of its step. Nothing in s is forgotten, so
+that 8-bit storage of it makes p wander.
 Defazio & Jelassi, "Adaptivity without compromise: a momentumized, adaptive, dual averaged gradient method for
 stochastic optimization", 2021, arXiv:2101.11075, Algorithm 1; ε in λ as in the authors' program (eps_rate=0 without).
 Departs from the paper in: x₀ − p is kept and not x₀, so that decoupled decay and factors on the displacement stay what

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,13 +24,12 @@ class Estimate:
     every: int = 1  # ≥ 1, steps
     seed: int = 0  # ≥ 0
     has_aux: bool = False  # whether function returns (what is wanted, aux)
+    name: ClassVar[str] = ""  # of what makes it
 
     def __post_init__(self) -> None:
         if not callable(self.function):
-            raise TypeError(
-                f"{type(self).__name__.lower()} takes a function of (params, *batch), got "
-                f"{type(self.function).__name__}; pass the function itself."
-            )
+            came = type(self.function).__name__
+            raise TypeError(f"{self.name} takes a function of (params, *batch), got {came}; pass the function itself.")
         whole("every", self.every, 1)
         whole("seed", self.seed, 0)
         flag("has_aux", self.has_aux)
@@ -53,6 +53,8 @@ class Estimate:
 class Hutchinson(Estimate):
     """u ⊙ H u for signs u drawn at random: its mean is the diagonal of H."""
 
+    name = "hutchinson"
+
     def _diagonal(self, value: Callable[..., Array], trained: list[PyTree], key: Array) -> list[PyTree]:
         signs = [
             None if x is None else jax.random.rademacher(jax.random.fold_in(key, i), jnp.shape(x), jnp.result_type(x))
@@ -64,6 +66,8 @@ class Hutchinson(Estimate):
 
 class GaussNewtonBartlett(Estimate):
     """n ĝ ⊙ ĝ, ĝ the gradient of the mean cross entropy of n labels drawn from the model's own logits."""
+
+    name = "gauss_newton_bartlett"
 
     def _diagonal(self, value: Callable[..., Array], trained: list[PyTree], key: Array) -> list[PyTree]:
         def drawn(trained: list[PyTree]) -> tuple[Array, int]:

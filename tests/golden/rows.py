@@ -216,10 +216,7 @@ OPTAX_FAMILY = (
     Row("optax", "signum_decay", "signum", {"decay": 0.965}, {"weight_decay": 0.1}, learning_rate=1e-3),
 )
 
-PEERS: tuple[tuple[Row, ...], ...] = (
-    ENGINE,
-    LOW_MEMORY,
-    AUTHORS,
-)  # the tables of rows_<peer>.py, a file for the authors' programs of a family
+# the tables of rows_<peer>.py, a file for the authors' programs of a family
+PEERS: tuple[tuple[Row, ...], ...] = (ENGINE, LOW_MEMORY, AUTHORS)
 RECORDED = sum(PEERS, TORCH + TORCH_MORE + TORCH_FAMILY + OPTAX + OPTAX_MORE + OPTAX_FAMILY)  # what the files hold
 ROWS = RECORDED  # what the library is held to
