@@ -183,8 +183,8 @@ def steps_to_target(result: dict[str, Any]) -> str:
     given = result["settings"]
     budgets = ", ".join(f"{steps} steps of {task}" for task, steps in given["steps"].items())
     notes = (
-        f"{given['seeds']} seeds; budget {budgets}. * The best rate lies on the edge of the grid. p is that of a two-sided "
-        "z-test; significant is what stays below 0.05 after Bonferroni's correction."
+        f"{given['seeds']} seeds; budget {budgets}. * The best rate lies on the edge of the grid. p is that of a "
+        "two-sided z-test; significant is what stays below 0.05 after Bonferroni's correction."
     )
     return f"{machine(result)} {notes}\n\n{markdown(header, rows)}"
 
