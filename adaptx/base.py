@@ -28,6 +28,7 @@ class Slot(NamedTuple):
     signed: bool  # takes both signs
     weighed: bool = False  # linear in the gradients: where a controller weighs them, it carries the weight
     own: bool = False  # has a shape of its own, that of what `initial` gives, instead of the parameter's
+    exact: bool = False  # never stored narrow: a matrix that is inverted or decomposed forgives no rounding
 
 
 Signed = Annotated[Array, Slot(True)]
@@ -35,6 +36,7 @@ Unsigned = Annotated[Array, Slot(False)]
 Weighed = Annotated[Array, Slot(True, weighed=True)]
 SignedOwn = Annotated[Array, Slot(True, own=True)]
 UnsignedOwn = Annotated[Array, Slot(False, own=True)]
+ExactOwn = Annotated[Array, Slot(True, own=True, exact=True)]
 
 
 class Nothing(NamedTuple):
@@ -79,12 +81,13 @@ class Rule(ABC):
     f32 or f64; k is the Clock.
     """
 
-    Slots: ClassVar[type] = Nothing  # NamedTuple of Signed, Unsigned, Weighed, SignedOwn, UnsignedOwn
+    Slots: ClassVar[type] = Nothing  # NamedTuple of Signed, Unsigned, Weighed, SignedOwn, UnsignedOwn, ExactOwn
     pointwise: ClassVar[bool] = True  # commutes with concatenation: element i sees nothing but element i
     degree: ClassVar[int] = 0  # scaling every gradient by c scales d by c**degree (ε aside): 1 SGD, 0 the Adam family
     reads_params: ClassVar[bool] = False  # whether advance or direction looks at p
     requires: ClassVar[frozenset[str]] = frozenset()  # extra arguments, trees like p: a Hessian's diagonal
     draws: ClassVar[bool] = False  # random numbers, from k.seed
+    gathers: ClassVar[bool] = False  # sees whole matrices: arrays sharded explicitly are gathered for it
     ranks: ClassVar[tuple[int, ...] | None] = None  # numbers of axes it accepts; None for any
     reference: ClassVar[str] = ""  # arXiv number or citation
 
@@ -149,6 +152,11 @@ class Rule(ABC):
         del s
         return x
 
+    def surprise(self, g, s, k):
+        """g over the size that the slots s let expect of it at time k: what `clip_update_rms` takes the RMS of."""
+        del k
+        return self.precondition(g, s)
+
     def correction(self, k: Clock) -> Scalar:
         """The factor by which bias correction lengthens the step at time k; 1 where the rule has none."""
         del k
@@ -169,7 +177,8 @@ def _declared(hint: object) -> Slot:
     for part in (hint, *(x for inner in get_args(hint) for x in (inner, *get_args(inner)))):
         if isinstance(part, Slot):
             return part
-    raise TypeError(f"a slot must be annotated Signed, Unsigned, Weighed, SignedOwn or UnsignedOwn, got {hint}.")
+    kinds = "Signed, Unsigned, Weighed, SignedOwn, UnsignedOwn or ExactOwn"
+    raise TypeError(f"a slot must be annotated {kinds}, got {hint}.")
 
 
 def fields_of(record: type) -> tuple[str, ...]:
@@ -226,6 +235,7 @@ class Controller(ABC):
     reports: ClassVar[tuple[str, ...]] = ()  # names in metrics besides learning_rate
     exact: ClassVar[bool] = False  # needs parameters finer than bf16: the engine keeps an f32 master of narrow ones
     sees_direction: ClassVar[bool] = True  # whether measure reads d; False lets d wait for the updated scalars
+    theory: ClassVar[tuple[str, ...] | None] = None  # rules it is derived for; None where that is any rule
     corrects: ClassVar[bool] = False  # whether its rate has k.correction, in place of a degree-0 rule's own correction
     reference: ClassVar[str] = ""
 

@@ -11,7 +11,8 @@ import pytest
 
 import adaptx
 from adaptx import controllers as c
-from adaptx import optimizers, rules
+from adaptx import rules
+from adaptx.engine.optimizer import build
 from controllers_cases import closed_loop, deviation, kept
 from golden import controller_rows as rows
 from oracles import betting, distance, feedback, momentum_model
@@ -33,7 +34,7 @@ def raw(rate: Any, **options: Any) -> adaptx.Optimizer:
 
 def mean(rate: Any) -> adaptx.Optimizer:
     """A bias-corrected average of the gradients, MoMo's rule."""
-    return optimizers.build("average", rules.Average(0.9), rate, {})
+    return build("average", rules.Average(0.9), rate, {})
 
 
 # name of the golden row -> the optimizer

@@ -6,12 +6,13 @@
 from collections.abc import Callable
 
 from ..engine.optimizer import Optimizer
-from .adam import adam as adam
-from .adam import adamax as adamax
-from .adam import adamw as adamw
-from .adam import nadam as nadam
-from .adam import nadamw as nadamw
-from .adam import radam as radam
+from .adam_family import adam as adam
+from .adam_family import adamax as adamax
+from .adam_family import adamw as adamw
+from .adam_family import nadam as nadam
+from .adam_family import nadamw as nadamw
+from .adam_family import radam as radam
+from .adam_family import stableadamw as stableadamw
 from .adaptive import adabelief as adabelief
 from .adaptive import adabound as adabound
 from .adaptive import adadelta as adadelta
@@ -38,6 +39,10 @@ from .memories import simplified_ademamix as simplified_ademamix
 from .pieces import bias_correction as bias_correction
 from .pieces import ema as ema
 from .pieces import scale_by_rule as scale_by_rule
+from .preconditioned import psgd_kron as psgd_kron
+from .preconditioned import shampoo as shampoo
+from .preconditioned import soap as soap
+from .preconditioned import splus as splus
 from .signs import lion as lion
 from .signs import rprop as rprop
 from .signs import signum as signum
@@ -47,11 +52,12 @@ ALL: dict[str, Callable[..., Optimizer]] = {  # pyright: ignore[reportAssignment
     make.__name__: make
     for make in (
         sgd, momentum, adagrad, rmsprop,
-        adam, adamw, nadam, nadamw, radam, adamax, adadelta, adabelief, yogi, adabound, qhadam, kate,
+        adam, adamw, stableadamw, nadam, nadamw, radam, adamax, adadelta, adabelief, yogi, adabound, qhadam, kate,
         adan, adopt, ademamix, simplified_ademamix, laprop, mars, novograd,
         lion, signum, tiger, rprop,
         adafactor, came, sm3,
         muon,
+        shampoo, soap, psgd_kron, splus,
         lars, lamb,
     )
 }  # fmt: skip

@@ -32,6 +32,8 @@ def adafactor(
         scale_parameter: multiply steps by the root mean square of the parameter.
         **engine: see `EngineOptions`.
 
+    When to use it: transformers too large for Adam's second moment; no rate to tune with the paper's schedule.
+
     Shazeer & Stern, 2018, arXiv:1804.04235.
     """
     rule = rules.Adafactor(decay_rate, eps1, eps2, clip_threshold, b1, min_dim_size_to_factor, scale_parameter)
@@ -60,6 +62,8 @@ def came(
         clip_threshold: > 0, the largest root mean square of an update.
         **engine: see `EngineOptions`.
 
+    When to use it: as adafactor, steadier; one slot more.
+
     Luo et al., 2023, arXiv:2307.02047.
     """
     return build("came", rules.Came(b1, b2, b3, eps1, eps2, clip_threshold), learning_rate, engine)
@@ -75,6 +79,8 @@ def sm3(
         b1: β₁ in [0, 1), of the mean of normalized gradients; None for none.
         eps: ε ≥ 0, in units of g².
         **engine: see `EngineOptions`.
+
+    When to use it: sparse gradients in large embeddings, where adagrad's sums do not fit.
 
     Anil et al., 2019, arXiv:1901.11150. Arrays with up to five axes.
     """

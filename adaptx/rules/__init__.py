@@ -21,14 +21,18 @@ from .momentum import Momentum as Momentum
 from .muon import Muon as Muon
 from .nadam import Nadam as Nadam
 from .novograd import Novograd as Novograd
+from .psgd_kron import PsgdKron as PsgdKron
 from .qhadam import Qhadam as Qhadam
 from .radam import Radam as Radam
 from .rmsprop import Rmsprop as Rmsprop
 from .rprop import Rprop as Rprop
 from .sgd import Sgd as Sgd
+from .shampoo import Shampoo as Shampoo
 from .signum import Signum as Signum
 from .simplified_ademamix import SimplifiedAdemamix as SimplifiedAdemamix
 from .sm3 import Sm3 as Sm3
+from .soap import Soap as Soap
+from .splus import Splus as Splus
 from .yogi import Yogi as Yogi
 
 ALL = {
@@ -60,4 +64,8 @@ ALL = {
     "came": Came,
     "sm3": Sm3,
     "muon": Muon,
+    "shampoo": Shampoo,
+    "soap": Soap,
+    "psgd_kron": PsgdKron,
+    "splus": Splus,
 }

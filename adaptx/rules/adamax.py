@@ -49,6 +49,9 @@ class Adamax(Rule):
     def precondition(self, x, s):
         return divide(x, s.u)
 
+    def surprise(self, g, s, k):
+        return self.precondition(g, s)  # u has no bias
+
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit)
 

@@ -43,7 +43,7 @@ class Adan(Rule):
     reference = "arXiv:2208.06677"
 
     def advance(self, g, s, p, k):
-        change = jnp.where(k.t == 1, jnp.zeros_like(g), g - s.g)
+        change = g - jnp.where(k.t == 1, g, s.g)
         n = ema_of_squares(s.n, g + self.b2.rate * change, self.b3)
         return Means(ema(s.m, g, self.b1), ema(s.v, change, self.b2), n, g)
 

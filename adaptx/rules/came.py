@@ -26,20 +26,20 @@ from ..values import Decay, Scalar, value_class
 
 class Factors(NamedTuple):
     m: Weighed  # mean update, no unit
-    r: UnsignedOwn  # row means of the mean squared gradient, units of g²; None where not factored
-    q: UnsignedOwn  # column means
-    v: UnsignedOwn  # mean squared gradient; None where factored
-    R: UnsignedOwn  # row means of the squared distance of updates from their mean
-    C: UnsignedOwn  # column means
+    r: UnsignedOwn | None  # row means of the mean squared gradient, units of g²; None where not factored
+    q: UnsignedOwn | None  # column means
+    v: UnsignedOwn | None  # mean squared gradient; None where factored
+    R: UnsignedOwn | None  # row means of the squared distance of updates from their mean
+    C: UnsignedOwn | None  # column means
 
 
 @value_class
 class Came(Rule):
     """CAME. Looks at whole arrays; one slot and four vectors."""
 
-    b1: Decay | Scalar = rate(0.9)
-    b2: Decay | Scalar = rate(0.999)
-    b3: Decay | Scalar = rate(0.9999)
+    b1: Decay | Scalar = rate(0.9)  # β₁, in [0, 1), of updates
+    b2: Decay | Scalar = rate(0.999)  # β₂, in [0, 1), of squared gradients
+    b3: Decay | Scalar = rate(0.9999)  # β₃, in [0, 1), of squared distances
     eps1: Scalar = real(1e-30, low=0.0)  # units of g²
     eps2: Scalar = real(1e-16, low=0.0)  # no unit
     clip_threshold: Scalar = real(1.0, low=0.0, open_low=True)  # RMS of u

@@ -77,6 +77,9 @@ class Rmsprop(Rule):
         v = jnp.maximum(s.v - s.a**2, 0.0) if self.centered else s.v
         return self._divided(x, v)
 
+    def surprise(self, g, s, k):
+        return self._normalized(g, s.v, s.a, k)
+
     def debiased(self):
         return {"decay": 0} if self.debias else {}
 

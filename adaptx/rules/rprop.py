@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from ..base import Rule, Signed, Unsigned
 from ..fields import real, several_of
+from ..numerics import showing
 from ..values import Scalar, value_class
 
 
@@ -43,7 +44,8 @@ class Rprop(Rule):
         agrees = sign * s.g
         factor = jnp.where(agrees > 0, self.eta_plus, jnp.where(agrees < 0, self.eta_minus, 1.0))
         least, most = self.step_sizes
-        return Steps(jnp.clip(s.e * factor, least, most), jnp.where(agrees < 0, 0.0, sign))
+        e = showing(jnp.clip(s.e * factor, least, most), sign)
+        return Steps(e, jnp.where(agrees < 0, 0.0, sign))
 
     def direction(self, g, s, old, p, k):
         return s.e * s.g

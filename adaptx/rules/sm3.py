@@ -24,10 +24,10 @@ from ..values import Decay, Scalar, value_class
 
 class Covers(NamedTuple):
     mu0: UnsignedOwn  # largest sums along the first axis, units of g²; of the array itself where it has no axes
-    mu1: UnsignedOwn  # along the second; None where there is none
-    mu2: UnsignedOwn
-    mu3: UnsignedOwn
-    mu4: UnsignedOwn
+    mu1: UnsignedOwn | None  # along the second; None where there is none
+    mu2: UnsignedOwn | None
+    mu3: UnsignedOwn | None
+    mu4: UnsignedOwn | None
     m: Weighed | None = None  # mean of normalized gradients, no unit
 
 
@@ -57,7 +57,8 @@ class Sm3(Rule):
         v = self._sums(g, s)
         covers = [jnp.max(v, _others(g, axis), initial=0) for axis in range(max(g.ndim, 1))]
         m = None if self.b1 is None else ema(s.m, self._normalized(g, v), self.b1)
-        return Covers(*covers, *[None] * (5 - len(covers)), m)
+        mu1, mu2, mu3, mu4 = covers[1:] + [None] * (5 - len(covers))
+        return Covers(covers[0], mu1, mu2, mu3, mu4, m)
 
     def direction(self, g, s, old, p, k):
         return self._normalized(g, self._sums(g, old)) if self.b1 is None else s.m

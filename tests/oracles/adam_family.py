@@ -14,7 +14,9 @@ from .classical import bias_correction, ratio
 class Nadam:
     """mu(t) = b1 (1 - 0.96^(t momentum_decay) / 2); the product of all mu so far corrects the bias of the first moment.
 
-    momentum_decay None: mu is b1 itself. d = (mu(t+1) m / (1 - product to t+1) + (1 - mu(t)) g / (1 - product to t)) / (sqrt(v / (1 - b2^t)) + eps).
+    momentum_decay None: mu is b1 itself.
+
+    d = (mu(t+1) m / (1 - product to t+1) + (1 - mu(t)) g / (1 - product to t)) / (sqrt(v / (1 - b2^t)) + eps).
     """
 
     def __init__(self, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, momentum_decay: float | None = 4e-3):

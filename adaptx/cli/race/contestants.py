@@ -60,8 +60,7 @@ CONTROLLED = (
     "adam+prodigy+cosine", "adam+mechanic", "sgd+cocob",
 )  # fmt: skip
 COSINE, SHIELD, ALL = "cosine", "shield", "all"
-# how a family is called -> its members; one that shares its name with an optimizer is called family:adam
-FAMILIES = {f"family:{name}" if name in OPTIMIZERS else name: members for name, members in optimizers.FAMILIES.items()}
+FAMILIES = optimizers.FAMILIES
 GROUPS: dict[str, Iterable[str]] = {ALL: OPTIMIZERS, **FAMILIES}
 
 
