@@ -14,6 +14,7 @@ benchmarks/results/steps_to_target.json.
 """
 
 import argparse
+import inspect
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -40,9 +41,8 @@ DECAYS = (0.0, 3e-4)  # λ of every step
 OVERRUN = 1.5  # how much longer than the budget the fresh seeds train
 WARMUP = 0.05  # of the budget
 TUNING_SEED = 1000  # the fresh ones are 0, 1, …
-CHOSEN = ("nadamw", "radam", "adabelief", "adan", "adopt", "ademamix", "mars", "laprop", "lion", "adafactor", "came",
-          "sm3", "lamb")  # fmt: skip
-DEFAULT = tuple(dict.fromkeys((BASE, *CHOSEN, *optimizers.FAMILIES["matrices"])))
+CHOSEN = ("nadamw", "adan", "adopt", "ademamix", "mars", "lion", "adafactor", "came", "lamb")
+DEFAULT = (BASE, *CHOSEN, *optimizers.FAMILIES["matrices"], *optimizers.FAMILIES["preconditioned"])
 TIMED = 5  # timings of a step, each of three steps
 
 
@@ -78,15 +78,22 @@ def built(name: str, rate: Any, decay: Any, warmup: int) -> Any:
     Its rate and that of the adamw which then has the rest are equal multiples of their defaults.
     """
     make = optimizers.ALL[name]
-    options = {"weight_decay": decay, "decay_mode": "independent"}
+    decayed = {"weight_decay": decay, "decay_mode": "independent"}
+    options: dict[str, Any] = dict(decayed)
 
     def warm(factor: float) -> Callable[[jax.Array], jax.Array]:
         return lambda step: factor * rate * jnp.minimum(1.0, (step + 1) / warmup)
 
+    beside = warm(default_rate(adaptx.adamw) / default_rate(make))
+    takes = inspect.signature(make).parameters
+    if "output" in takes:
+        options["output"] = "columns"  # of x W, as both networks have it
+    if "adamw" in takes:  # it routes by itself
+        return make(warm(1.0), hidden=inner, adamw={"learning_rate": beside, **decayed}, **options)
     opt = make(warm(1.0), **options)
-    if name not in optimizers.FAMILIES["matrices"] or not isinstance(opt, adaptx.Optimizer):
+    if all(opt.rule.expects(shape) is None for shape in ((2, 2), (2,))):
         return opt
-    rest = adaptx.adamw(warm(default_rate(adaptx.adamw) / default_rate(make)), **options)
+    rest = adaptx.adamw(beside, **decayed)
     return adaptx.route({"inner": opt, "rest": rest}, by=lambda path, leaf: "inner" if inner(path, leaf) else "rest")
 
 
