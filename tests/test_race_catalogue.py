@@ -41,6 +41,23 @@ class Curved(Rule):
         return g / k.extra["hessian"]
 
 
+@value_class
+class Square(Rule):
+    """A rule for matrices alone."""
+
+    ranks = (2,)
+
+    def advance(self, g, s, p, k):
+        return s
+
+    def direction(self, g, s, old, p, k):
+        return g @ g.T @ g
+
+
+def square(learning_rate=0.5, **engine):
+    return build("square", Square(), learning_rate, engine)
+
+
 def curved(learning_rate=0.1, **engine):
     return build("curved", Curved(), learning_rate, engine)
 
@@ -101,17 +118,31 @@ def test_near_misses_are_answered_in_one_sentence(word, said, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_takes_matrices_alone_leaves_the_rest_to_adamw():
-    ratio = default_rate(adaptx.adamw) / default_rate(adaptx.muon)
-    one = contestants.contestant("muon")
+def test_what_takes_matrices_alone_leaves_the_rest_to_adamw(monkeypatch):
+    monkeypatch.setitem(contestants.OPTIMIZERS, "square", square)
+    one = contestants.contestant("square")
     opt = one.optimizer(0.1, 10)
     assert one.routed
     assert isinstance(opt, Route)
     new, state = opt.step(GRADS, opt.init(PARAMS), PARAMS)
-    for leaf, alone in (("w", adaptx.muon(0.1)), ("b", adaptx.adamw(0.1 * ratio))):
+    for leaf, alone in (("w", square(0.1)), ("b", adaptx.adamw(0.1 * default_rate(adaptx.adamw) / 0.5))):
         part = {leaf: PARAMS[leaf]}
         assert_trees_all_equal(new[leaf], alone.step({leaf: GRADS[leaf]}, alone.init(part), part)[0][leaf])
     assert adaptx.read(state, "learning_rate", 0) == np.float32(0.1)
+
+
+def test_what_routes_by_itself_is_told_the_rate_of_the_rest(monkeypatch):
+    def own(learning_rate=0.5, adamw=None):
+        groups = {"own": square(learning_rate), "rest": adaptx.adamw(**adamw)}
+        return adaptx.route(groups, by=lambda path, leaf: "own" if leaf.ndim == 2 else "rest")
+
+    monkeypatch.setitem(contestants.OPTIMIZERS, "own", own)
+    opt = contestants.contestant("own").optimizer(0.1, 10)
+    assert float(opt.groups["rest"].learning_rate) == pytest.approx(0.1 * default_rate(adaptx.adamw) / 0.5)
+
+
+def test_who_is_routed():
+    assert contestants.contestant("muon").routed
     assert not contestants.contestant("sm3").routed, "sm3 takes every array of the race"
     assert contestants.contestant("muon+prodigy+shield").routed
 

@@ -5,6 +5,7 @@ the race, `adam+cosine`, `adam+prodigy+cosine`; and any of them with a shield, `
 of the optimizer `all` stands for all of them and a family for its members, `signs+cosine`.
 """
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -158,14 +159,17 @@ def _tried(one: Contestant) -> Transformation:
 
 
 def routed(make: Callable[..., Transformation], rates: Rates) -> Transformation:
-    """The optimizer; where its rule does not take every array, adamw takes the others.
+    """The optimizer; where it does not take every array, adamw takes the others.
 
     Both rates are then equal multiples of their defaults.
     """
+    beside = rates(default_rate(adaptx.adamw) / default_rate(make))
+    if "adamw" in inspect.signature(make).parameters:  # it routes by itself, and adamw's arguments are one of its own
+        return make(rates(1.0), adamw={"learning_rate": beside})
     made = make(rates(1.0))
     if not isinstance(made, adaptx.Optimizer) or not any(made.rule.expects(shape) for shape in SHAPES):
         return made
-    rest = adaptx.adamw(rates(default_rate(adaptx.adamw) / default_rate(make)))
+    rest = adaptx.adamw(beside)
     return adaptx.route(
         {"own": made, "rest": rest}, by=lambda path, leaf: "rest" if made.rule.expects(leaf.shape) else "own"
     )
