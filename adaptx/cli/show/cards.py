@@ -79,6 +79,7 @@ def _optimizer(name: str) -> Card:
         fields.append(("controller", fields_of(type(controller))))
         facts += _controller_facts(controller)
     facts += [("metrics", ", ".join(opt.metric_names)), ("engine options", ", ".join(ENGINE_OPTIONS))]
+    facts += [("set here", ", ".join(opt.options.changed()))] if opt.options.changed() else []
     facts.append(("reference", ", ".join(_references(rule, controller))))
     call = called(f"adaptx.{name}", make)
     return Card(name, "optimizer", first_line(inspect.getdoc(make)), call, texts, slots_of(rule), fields, facts)
