@@ -185,6 +185,12 @@ class Case:
         return name in inspect.signature(optimizers.ALL.get(self.constructor) or bare(self.constructor)).parameters
 
     @property
+    def pointwise(self) -> bool:
+        """Whether an entry of a leaf sees no other, neither through the rule nor through the engine."""
+        opt = self.build()
+        return opt.rule.pointwise and not (opt.options.extras and opt.options.extras.whole_leaf)
+
+    @property
     def leaves(self) -> tuple[str, ...]:
         """The golden leaves that the rule takes."""
         return tuple(inputs.SHAPES) if self.build().rule.ranks is None else inputs.MATRICES

@@ -76,13 +76,18 @@ class Extras:
         values = {"agc": self.agc, "centralize": self.centralize, "noise": self.noise}
         return next((name for name, value in values.items() if value is not None), None)
 
+    @property
+    def whole_leaf(self) -> str | None:
+        """The first option that is on and looks at more of a leaf than an entry."""
+        return self.summed or next((name for name in ("agc", "centralize") if getattr(self, name) is not None), None)
+
     def gradient(self, g: Array, x: Array, step: Array, salt: Array) -> Array:
         """The gradient of parameter x, clipped and with noise; salt is that of this step and leaf."""
         if self.agc is not None and g.size:
             g = bounded(g, unit_norm(g), self.agc * jnp.maximum(unit_norm(x), LEAST_WEIGHTS))
         if self.max_leaf_norm is not None:
             g = bounded(g, global_norm([g], self.axes), self.max_leaf_norm)
-        if self.noise is not None:
+        if self.noise is not None and self.noise_decay is not None:
             size = root(self.noise * step.astype(g.dtype) ** -self.noise_decay)
             seed = mix(salt ^ jnp.uint32(self.noise_seed + 0x51ED270B & 0xFFFFFFFF))
             g = g + size * normals(g.shape, seed, g.dtype)
@@ -118,7 +123,8 @@ class Extras:
     def shortened(self, d: Array, surprise: Array) -> Array:
         """d, divided by how much the gradient surprises its rule, if it does by more than it may."""
         rms = global_norm([surprise], self.axes) / self._count(d) ** 0.5
-        return d / jnp.maximum(1, rms / self.clip_update_rms)
+        over = rms > self.clip_update_rms  # NaN is not: it shows where it is
+        return d / jnp.where(over, rms / self.clip_update_rms, 1)
 
     def _total(self, like: Array, x: Array) -> Array:
         """A sum over one array's entries here, over all devices that hold parts of it."""
@@ -143,13 +149,14 @@ def unit_norm(x: Array) -> Array:
     axes = None if jnp.squeeze(x).ndim < 2 else 0 if x.ndim < 4 else tuple(range(x.ndim - 1))
     most, (limit, power) = jnp.max(jnp.abs(x), axes, keepdims=True), _powers(x.dtype)
     scale = jnp.where(most > limit, 1 / power, jnp.where(most < 1 / limit, power, 1)).astype(x.dtype)
-    length = jnp.sqrt(jnp.sum((x * scale) ** 2, axes, keepdims=True))
+    length = root(jnp.sum((x * scale) ** 2, axes, keepdims=True))
     return jnp.where(length < jnp.inf, capped(length * (1 / scale)), length)
 
 
 def _powers(dtype: DTypeLike) -> tuple[float, float]:
     """(what is large: a million of its squares are in range, the power of two that brings any number below that)."""
-    return tuple(2.0 ** int(share * jnp.finfo(dtype).maxexp) for share in (0.3, 0.6))
+    most = int(jnp.finfo(dtype).maxexp)
+    return 2.0 ** int(0.3 * most), 2.0 ** int(0.6 * most)
 
 
 def extras(given: Mapping[str, PyTree], layout: str, decay_mode: str) -> Extras | None:
@@ -166,9 +173,8 @@ def extras(given: Mapping[str, PyTree], layout: str, decay_mode: str) -> Extras 
         cautious=_name("cautious", given.get("cautious"), RESCALES),
         cautious_decay=flag("cautious_decay", given.get("cautious_decay", False)),
     )
-    whole_leaf = made.summed or (made.placed if made.placed != "noise" else None)
-    if layout == "packed" and whole_leaf:
-        raise ValueError(f"{whole_leaf} looks at a whole leaf, but layout='packed' joins leaves; use layout='leaf'.")
+    if layout == "packed" and made.whole_leaf:
+        raise ValueError(f"{made.whole_leaf} looks at a whole leaf, but layout='packed' joins leaves; use 'leaf'.")
     if decay_mode == "l2" and made.cautious_decay:
         raise ValueError(
             "cautious_decay compares decay with the direction, but decay_mode='l2' puts it into the gradient before "

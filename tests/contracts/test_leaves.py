@@ -15,7 +15,7 @@ from cases import CASES, DEFAULTS, THINNED, Case, case, thinned
 from probes import assert_close, assert_identical, avals
 
 ONCE = 1e-6  # f32 rounding of one program fused in two ways
-POINTWISE = [c for c in CASES if c.build().rule.pointwise]
+POINTWISE = [c for c in CASES if c.pointwise]
 
 
 def three_steps(opt: adaptx.Optimizer, params, grads):

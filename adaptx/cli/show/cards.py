@@ -83,6 +83,7 @@ def _optimizer(name: str) -> Card:
         fields.append(("controller", fields_of(type(controller))))
         facts += _controller_facts(controller)
     facts += [("metrics", ", ".join(opt.metric_names)), ("engine options", ", ".join(ENGINE_OPTIONS))]
+    facts += [("set here", ", ".join(opt.options.changed()))] if opt.options.changed() else []
     facts.append(("reference", ", ".join(_references(rule, controller))))
     call = called(f"adaptx.{name}", make)
     family, members = next((family, names) for family, names in optimizers.FAMILIES.items() if name in names)
