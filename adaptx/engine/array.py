@@ -272,7 +272,8 @@ def _direction(
     near = squarable(g) if _bounds(share) else g
     extra = _arguments(plan, share, place, before)
     clock, more = _clock(plan, share, place, extra), share.extras
-    d = rule.direction(*_whole(rule, (near, new, old, x)), clock)
+    whole = _whole(rule, (near, new, old, x))
+    d = rule.direction(whole[0], whole[1], whole[2], whole[3], clock)
     d = sharded_as(d, x) if rule.gathers else d
     if _seen_in(share) is None:
         d = reduce(showing, [e for e in extra.values() if e is not None] + [g] * (near is not g), d)

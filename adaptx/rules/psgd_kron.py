@@ -56,9 +56,9 @@ SMALLEST = 2.0**-11.5  # the root of what f32 rounds 1 by, whatever the arithmet
 
 class Factors(NamedTuple):
     m: Weighed  # mean gradient, units of g
-    QL: ExactOwn  # of rows: (…, rows, rows), or (…, rows) where it is a diagonal; units of 1/√g
-    QR: ExactOwn  # of columns; None where there is but one axis
-    n: ExactOwn  # steps since the last fit
+    QL: ExactOwn | None  # of rows: (…, rows, rows), or (…, rows) where it is a diagonal; units of 1/√g
+    QR: ExactOwn | None  # of columns; None where there is but one axis
+    n: ExactOwn | None  # steps since the last fit
 
 
 @value_class
@@ -105,7 +105,7 @@ class PsgdKron(Rule):
         h = self._mean(m, k) if self.momentum_into_precond_update else g
         prob = self.max_prob * jnp.exp(-self.prob_decay * (k.t - 1 - self.flat_start))
         due = s.n + 1 >= 1 / jnp.minimum(jnp.maximum(prob, self.min_prob), self.max_prob)
-        QL, QR = lax.cond(due, lambda *x: self._fitted(*x, k.seed), lambda QL, QR, h: (QL, QR), s.QL, s.QR, h)
+        QL, QR = lax.cond(due, lambda: self._fitted(s.QL, s.QR, h, k.seed), lambda: (s.QL, s.QR))
         return Factors(m, QL, QR, jnp.where(due, 0, s.n + 1))
 
     def direction(self, g, s, old, p, k):
@@ -160,11 +160,10 @@ class PsgdKron(Rule):
             A, B = scaled_by(q, A, axis), solved_by(q, B, axis)
         top = jnp.maximum(*(jnp.max(jnp.abs(y), AXES, keepdims=True) for y in (A, B)))
         A, B = divide(A, top), divide(B, top)
-        moved = (None if q is None else self._moved(q, A, B, axis) for q, axis in zip((QL, QR), AXES, strict=True))
         some = mean != 0  # of NaN too
         return tuple(
-            None if q is None else jnp.where(some[..., 0] if is_diagonal(q, x) else some, new, q)
-            for q, new in zip((QL, QR), moved, strict=True)
+            None if q is None else jnp.where(some[..., 0] if is_diagonal(q, x) else some, self._moved(q, A, B, axis), q)
+            for q, axis in zip((QL, QR), AXES, strict=True)
         )
 
     def _moved(self, q, A, B, axis):

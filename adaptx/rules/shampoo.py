@@ -42,12 +42,12 @@ from ..values import Decay, Scalar, value_class
 
 
 class Factors(NamedTuple):
-    m: Weighed  # mean gradient, units of g; None without b1
-    v: Unsigned  # mean or sum of squared gradients, units of g²; None unless the grafted method has one
-    L: ExactOwn  # mean or sum of g gᵀ, (…, rows, rows), units of g²; None without this factor
-    R: ExactOwn  # mean or sum of gᵀ g, (…, columns, columns)
-    PL: ExactOwn  # inverse root of L
-    PR: ExactOwn  # inverse root of R
+    m: Weighed | None  # mean gradient, units of g; None without b1
+    v: Unsigned | None  # mean or sum of squared gradients, units of g²; None unless the grafted method has one
+    L: ExactOwn | None  # mean or sum of g gᵀ, (…, rows, rows), units of g²; None without this factor
+    R: ExactOwn | None  # mean or sum of gᵀ g, (…, columns, columns)
+    PL: ExactOwn | None  # inverse root of L
+    PR: ExactOwn | None  # inverse root of R
 
 
 @value_class

@@ -32,10 +32,10 @@ from ..values import Decay, Scalar, value_class
 
 class Basis(NamedTuple):
     m: Weighed  # mean gradient, units of g
-    L: ExactOwn  # mean of g gᵀ, (…, rows, rows), units of g²; None without this factor
-    R: ExactOwn  # mean of gᵀ g, (…, columns, columns)
-    QL: ExactOwn  # eigenvectors of L as columns
-    QR: ExactOwn  # those of R
+    L: ExactOwn | None  # mean of g gᵀ, (…, rows, rows), units of g²; None without this factor
+    R: ExactOwn | None  # mean of gᵀ g, (…, columns, columns)
+    QL: ExactOwn | None  # eigenvectors of L as columns
+    QR: ExactOwn | None  # those of R
 
 
 @value_class

@@ -124,7 +124,9 @@ def _preset(made: Controller) -> str:
 
 
 def _rule_facts(rule: Rule) -> list[tuple[str, str]]:
-    scaled = {0: "leaves d as it is", 1: "scales d by c"}.get(rule.degree, f"scales d by c to the {rule.degree}")
+    scaled = {0.0: "leaves d as it is", 1.0: "scales d by c"}.get(
+        float(rule.degree), f"scales d by c to the {rule.degree}"
+    )
     return [
         ("pointwise", "yes: an element sees nothing but itself" if rule.pointwise else "no"),
         ("degree", f"{rule.degree}: scaling every gradient by c {scaled} (ε aside)"),
