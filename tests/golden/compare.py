@@ -9,6 +9,7 @@ from . import inputs
 from .row import Row
 
 ROUNDING = 1e-14  # relative to a parameter: the 50 sums p - lr d, half an ulp (1.1e-16) each, rounded up
+MIXES = ("muon", "shampoo", "soap", "splus", "psgd_kron")  # the entries of a matrix
 SMALLEST = 1e-30  # tolerance of an entry that starts at 0 and never moves: any motion exceeds it
 
 
@@ -34,13 +35,13 @@ def excess(got: np.ndarray, want: np.ndarray, rtol: float, leaves: Collection[st
 def still(row: Row) -> np.ndarray:
     """Which entries must keep their first value to the last bit: those without a gradient, unless they decay.
 
-    Muon makes the rows of a matrix orthogonal, which moves an entry without a gradient, but not a row without one.
+    Where rows and columns are mixed, as in Muon, an entry without a gradient moves, but not a row without one.
     """
     mask = {k: np.zeros(inputs.LEAVES[k], bool) for k in row.leaves}
     decays = row.constructor == "adamw" or row.engine.get("weight_decay", 0.0) != 0.0
     matrices_only = row.engine.get("decay_mask") == "matrices"
     for k in mask.keys() & inputs.ALWAYS_ZERO.keys():
         index = inputs.ALWAYS_ZERO[k]
-        alone = row.constructor != "muon" or len(index) < mask[k].ndim
+        alone = row.constructor not in MIXES or len(index) < mask[k].ndim
         mask[k][index] = alone and (not decays or (matrices_only and k not in inputs.MATRICES))
     return inputs.flatten(mask).astype(bool)
