@@ -13,8 +13,8 @@ Q_L and Q_R are upper triangles, from √precond_init_scale · I, and the norm i
 product of the symmetric C with its longest column. Q is a diagonal, and the norm its largest element, for an axis of
 length 1 or longer than `max_size_triangular`, and as `memory_save_mode` says: for the longer axis ("one_diag", the
 columns of a square), for the longer one unless it is a square ("smart_one_diag"), for both ("all_diag"). A fit is made
-when the steps since the last one are 1/P or more, P = max_prob · exp(−prob_decay (t − 1 − flat_start)) within [min_prob,
-max_prob]. Before a fit in a hundred (`balance_prob`) Q_L and Q_R are brought to one largest element.
+when the steps since the last one are 1/P or more, P = max_prob · exp(−prob_decay (t − 1 − flat_start)) within
+[min_prob, max_prob]. Before a fit in a hundred (`balance_prob`) Q_L and Q_R are brought to one largest element.
 
 The last two axes are the matrix; those before are a batch of matrices. With `block_size` longer axes are cut into
 blocks, each a matrix with factors of its own, the last one as short as it comes; the mean square is that of the whole

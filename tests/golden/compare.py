@@ -9,7 +9,8 @@ from . import inputs
 from .row import Row
 
 ROUNDING = 1e-14  # relative to a parameter: the 50 sums p - lr d, half an ulp (1.1e-16) each, rounded up
-MIXING = ("muon", "galore")  # constructors whose directions mix the entries of a matrix
+# constructors whose directions mix the entries of a matrix
+MIXING = ("muon", "normuon", "scion", "dion", "galore", "shampoo", "soap", "splus", "psgd_kron")
 SMALLEST = 1e-30  # tolerance of an entry that starts at 0 and never moves: any motion exceeds it
 
 
