@@ -116,7 +116,7 @@ VARIANTS: dict[str, dict[str, dict]] = {
     "adam_mini": {
         "column": {"axis": -1, "b2": 0.9},
         "whole": {"axis": None, "eps": 1e-3},
-        "pairs": {"axis": -1, "size": 2},
+        "threes": {"axis": -1, "size": 3},
     },
     "galore": {"low": {"rank": 2, "gap": 7, "b2": 0.9}},
     "apollo": {

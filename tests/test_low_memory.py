@@ -1,5 +1,7 @@
 """What the contract matrix cannot see of Adam-mini, GaLore, APOLLO and SGD-SaI: sizes, blocks by name, refreshes."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,11 +11,13 @@ import adaptx
 from adaptx.engine.tree import take_apart
 from adaptx.matrices import leading, wide
 from adaptx.numerics import normals
+from devices import run_on_devices
 from oracles import ORACLES, low_rank
 from probes import assert_close, assert_identical
 
 F32 = 2e-6  # a few steps of a few roundings
 D, HEAD = 8, 4
+CONTRACTS = Path(__file__).parent / "contracts"
 
 
 def uniform(*shape: int, seed: int = 0) -> jax.Array:
@@ -293,3 +297,31 @@ def test_sgd_sai_in_range_where_squares_are_not():
     g = uniform(3, 5)
     small, large = (adaptx.sgd_sai(eps=0.0).update(c * g, adaptx.sgd_sai().init(g), g)[0] for c in (1.0, 2.0**62))
     assert_close(large, 2.0**62 * small, rtol=1e-5)
+
+
+# sharded, where a decomposition, and blocks that shards would split, need what lies on other devices
+
+PROGRAM = """
+import sys
+import jax
+from jax.sharding import AxisType
+import adaptx
+import sharded_program
+
+mesh = jax.make_mesh((8,), ("x",), axis_types=(getattr(AxisType, sys.argv[1]),))
+made = (adaptx.galore(0.1, rank=2, **sharded_program.ENGINE), adaptx.adam_mini(0.1, axis=0, size=2),
+        adaptx.adam_mini(0.1, axis=-1, size=3), adaptx.apollo(0.1, rank=2, gap=2))
+with jax.set_mesh(mesh):
+    found = [x for opt in made for x in sharded_program.check(opt, mesh, "f32")]
+assert not [x for x in found if x != "a leaf is gathered in the step"], found
+print("alike")
+"""
+
+
+@pytest.mark.multi
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+def test_sharded_is_unsharded(kind: str):
+    """Galore's vectors and the blocks of Adam-mini; APOLLO's random numbers are the same on every device."""
+    program = f"import sys; sys.path.insert(0, {str(CONTRACTS)!r})\n{PROGRAM}"
+    assert "alike" in run_on_devices(8, "-c", program, kind)
