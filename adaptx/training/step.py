@@ -18,6 +18,7 @@ from jaxtyping import PyTree
 from ..engine.telemetry import found, metrics
 from ..engine.transformation import Transformation
 from ..engine.tree import Frozen, is_none, is_trained, strong
+from ..wrappers.sam import takes_second
 from ..wrappers.wrapper import takes_any
 
 Loss = Callable[..., PyTree]  # (params, *batch) -> a scalar, or (scalar, aux)
@@ -109,17 +110,18 @@ def _one(structure, rest, dynamic_opt, carry, batch):
         _check_loss(loss, has_aux)
         return loss, aux
 
-    def grad_fn(params, *_):  # of this batch, elsewhere; optax's sam counts its calls
+    def grad_fn(params):  # of this batch, elsewhere
         return join(jax.grad(loss_of, has_aux=True)(_trained(split(params)[0]))[0], _without(rest))
 
     (loss, aux), found_grads = jax.value_and_grad(loss_of, has_aux=True)(_trained(arrays))
     params, grads = join(arrays, rest), join(found_grads, _without(rest))
     more = {name: function(params, *batch) for name, function in extra}
-    # for optax's line searches, and for what takes gradients at other points
-    searches = {"grad": grads, "value_fn": lambda params: loss_of(split(params)[0])[0], "grad_fn": grad_fn}
+    searches = {"grad": grads, "value_fn": lambda params: loss_of(split(params)[0])[0]}  # for optax's line searches
+    if static_opt is None and not takes_any(dynamic_opt):
+        searches = {}
+    if takes_second(state):  # not otherwise: a line search refuses what it does not know
+        searches["grad_fn"] = grad_fn
     if static_opt is None:
-        wanted = dynamic_opt.requires if not takes_any(dynamic_opt) else searches
-        searches = {name: x for name, x in searches.items() if name in wanted}
         params, state = dynamic_opt.step(grads, state, params, value=loss, **searches, **more)
     else:
         opt = optax.with_extra_args_support(static_opt)
