@@ -115,8 +115,8 @@ def test_in_a_chain_it_is_given_the_second_gradient_too():
     alone = adaptx.sam(adaptx.sgd(0.1), rho=0.2)
     want = by_hand(alone, F, alone.init(F), loss, *BATCH)[0]
     assert_trees_all_close(p, want, rtol=1e-5)
-    for around in (adaptx.averaged(opt), adaptx.shield(adaptx.averaged(opt))):
-        p, _, _ = adaptx.train_step(loss, around)(fresh(), around.init(F), *BATCH)
+    for outer in (adaptx.averaged(opt), adaptx.shield(adaptx.averaged(opt))):
+        p, _, _ = adaptx.train_step(loss, outer)(fresh(), outer.init(F), *BATCH)
         assert_trees_all_close(p, want, rtol=1e-5)
 
 
