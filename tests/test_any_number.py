@@ -46,6 +46,9 @@ NUMBERS = {
     "lookahead.alpha": wrapped(adaptx.lookahead, "alpha", k=1),
     "schedule_free.b": wrapped(adaptx.schedule_free, "b"),
     "shield.factor": wrapped(adaptx.shield, "factor"),
+    "grokfast.alpha": wrapped(adaptx.grokfast, "alpha"),
+    "grokfast.lamb": wrapped(adaptx.grokfast, "lamb"),
+    "trac.s_init": wrapped(adaptx.trac, "s_init"),
 }
 
 

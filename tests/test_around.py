@@ -259,6 +259,24 @@ def test_states_are_carried_over(name):
     assert avals(back) == avals(state)
 
 
+@pytest.mark.parametrize("rounding", ["kahan", "master"])
+@pytest.mark.parametrize("wrap", [adaptx.schedule_free, adaptx.trac, adaptx.sam])
+@pytest.mark.filterwarnings("ignore:convert")
+def test_what_rounding_keeps_is_carried_over_as_the_wrapper_has_it(wrap, rounding):
+    """schedule_free and trac let the optimizer inside see f32, of which nothing is kept; sam does not."""
+    plain = A(b1=0.0, rounding=rounding)
+    p = jax.tree.map(lambda x: x.astype(jnp.bfloat16), P)
+    for old, new in (
+        (plain, wrap(plain)),
+        (wrap(plain), wrap(A(b1=0.0, rounding=rounding, storage="bf16", storage_exclude=0))),
+        (wrap(plain), plain),
+    ):
+        q, state = walked(old, [G], p)
+        made = adaptx.convert(state, old, new, q)
+        assert avals(made) == avals(new.init(q))
+        assert avals(walked(new, [G], q, made)[1]) == avals(made)
+
+
 @pytest.mark.parametrize("name", AROUND)
 def test_a_shield_goes_back_and_the_wrapper_inside_starts_there(name):
     opt = adaptx.shield(AROUND[name](A()), block=2)

@@ -113,7 +113,11 @@ def test_in_a_chain_it_is_given_the_second_gradient_too():
     opt = optax.chain(optax.clip_by_global_norm(1e9), adaptx.sam(adaptx.sgd(0.1), rho=0.2))
     p, _, _ = adaptx.train_step(loss, opt)(fresh(), opt.init(F), *BATCH)
     alone = adaptx.sam(adaptx.sgd(0.1), rho=0.2)
-    assert_trees_all_close(p, by_hand(alone, F, alone.init(F), loss, *BATCH)[0], rtol=1e-5)
+    want = by_hand(alone, F, alone.init(F), loss, *BATCH)[0]
+    assert_trees_all_close(p, want, rtol=1e-5)
+    for outer in (adaptx.averaged(opt), adaptx.shield(adaptx.averaged(opt))):
+        p, _, _ = adaptx.train_step(loss, outer)(fresh(), outer.init(F), *BATCH)
+        assert_trees_all_close(p, want, rtol=1e-5)
 
 
 def test_around_what_gathers_gradients_every_part_has_its_own_point():

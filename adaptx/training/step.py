@@ -18,6 +18,7 @@ from jaxtyping import PyTree
 from ..engine.telemetry import found, metrics
 from ..engine.transformation import Transformation
 from ..engine.tree import is_trained
+from ..wrappers.sam import takes_second
 from ..wrappers.wrapper import takes_any
 from .curvature import Estimate
 from .trees import join, merged, split, without
@@ -111,16 +112,15 @@ def _one(structure, rest, dynamic_opt, carry, batch):
         _check_loss(loss, has_aux)
         return loss, aux
 
-    def grad_fn(params, *_):  # of this batch, elsewhere; optax's sam counts its calls
+    def grad_fn(params):  # of this batch, elsewhere
         return join(jax.grad(loss_of, has_aux=True)(_trained(split(params)[0]))[0], without(rest))
 
     (loss, aux), found_grads = jax.value_and_grad(loss_of, has_aux=True)(_trained(arrays))
     params, grads = join(arrays, rest), join(found_grads, without(rest))
-    # for optax's line searches, and for what takes gradients at other points
-    searches = {"grad": grads, "value_fn": lambda params: loss_of(split(params)[0])[0], "grad_fn": grad_fn}
-    if static_opt is None:
-        wanted = searches if takes_any(dynamic_opt) else dynamic_opt.requires
-        searches = {name: x for name, x in searches.items() if name in wanted}
+    searches = {"grad": grads, "value_fn": lambda params: loss_of(split(params)[0])[0]}  # for optax's line searches
+    searches = searches if static_opt is not None or takes_any(dynamic_opt) else {}
+    if takes_second(state):  # not otherwise: a line search refuses what it does not know
+        searches["grad_fn"] = grad_fn
 
     def moved(more):
         if static_opt is None:

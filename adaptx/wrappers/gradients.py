@@ -69,6 +69,6 @@ class OnGradients(Wrapper):
     def reset(self, state: Iterates, params: PyTree) -> Iterates:
         """The state with everything learned from gradients as `init` makes it; the number of steps goes on."""
         leaves = take_apart(params)
-        fresh = self.around(self.inner.reset(state.inner, params), params)
+        fresh = super().reset(state, params)
         scalars = {**fresh.scalars, "t": state.scalars["t"]}
         return self.after(fresh.inner, self.rows(fresh, leaves), scalars, leaves)

@@ -16,6 +16,7 @@ from ..engine.tree import Frozen, as_arrays, gradients
 from ..numerics import divide
 from ..values import Scalar, static, value_class
 from .gradients import Call, Changed, OnGradients
+from .wrapper import Iterates
 
 
 @value_class
@@ -74,6 +75,13 @@ class Sam(OnGradients):
         second = gradients(grad_fn(leaves.join(points, lambda leaf: leaf)), leaves, "second gradient")
         extra = {name: x for name, x in call.extra.items() if name != "grad_fn"}
         return Changed(second, call.rows, call.scalars, extra)
+
+
+def takes_second(state: PyTree) -> bool:
+    """Whether a state is of an optimizer that takes a second gradient, wherever its own state lies."""
+    nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, Iterates))
+    its = [x for x in nodes if isinstance(x, Iterates)]
+    return any(Sam.family in x.made_by or takes_second(x.inner) for x in its)
 
 
 @partial(jax.jit, static_argnums=(1, 2, 3))

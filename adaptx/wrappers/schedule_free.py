@@ -43,9 +43,9 @@ class ScheduleFree(Wrapper):
         """z, and y where it is finer than the parameter."""
         return {"z": p, "y": jnp.array(p) if narrow else None}
 
-    def init(self, params: PyTree) -> Iterates:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Fresh state for params; shares no buffer with them."""
-        return self.around(self.inner.init(fine_tree(params)), params)
+    def within(self, params: PyTree) -> PyTree:
+        """The parameters as the optimizer inside sees them."""
+        return fine_tree(params)
 
     def step(self, grads: PyTree, state: Iterates, params: PyTree, **extra: PyTree) -> tuple[PyTree, Iterates]:
         """(new parameters, new state)."""
@@ -63,10 +63,6 @@ class ScheduleFree(Wrapper):
         kept = [{"z": z, "y": None if row["y"] is None else y} for z, y, row in zip(zs, ys, rows, strict=True)]
         out = [y.astype(p.dtype) for y, p in zip(ys, ps, strict=True)]
         return leaves.join(out, lambda leaf: leaf), self.after(inner, kept, scalars, leaves)
-
-    def reset(self, state: Iterates, params: PyTree) -> Iterates:
-        """The state with everything learned from gradients as `init` makes it, and all else as it is."""
-        return self.around(self.inner.reset(state.inner, fine_tree(params)), params)
 
 
 def _told(inner: PyTree) -> Array:

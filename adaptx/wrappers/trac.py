@@ -59,9 +59,13 @@ class Trac(Wrapper):
         """x₀ and Δ."""
         return {"start": p, "path": jnp.where(p == p, jnp.zeros_like(p), jnp.zeros_like(p))}
 
+    def within(self, params: PyTree) -> PyTree:
+        """The parameters as the optimizer inside sees them."""
+        return fine_tree(params)
+
     def init(self, params: PyTree) -> Iterates:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Fresh state for params; shares no buffer with them."""
-        state = self.around(self.inner.init(fine_tree(params)), params)
+        state = super().init(params)
         refuse_gathering(self.family, state.inner)
         return state
 
@@ -87,7 +91,7 @@ class Trac(Wrapper):
 
     def reset(self, state: Iterates, params: PyTree) -> Iterates:
         """The state with everything learned from gradients as `init` makes it, x₀ too, and all else as it is."""
-        fresh = self.around(self.inner.reset(state.inner, fine_tree(params)), params)
+        fresh = super().reset(state, params)
         leaves, scalars = take_apart(params), {**fresh.scalars, "t": state.scalars["t"]}
         return self.after(fresh.inner, self.rows(fresh, leaves), scalars, leaves)
 

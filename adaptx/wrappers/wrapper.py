@@ -89,9 +89,13 @@ class Wrapper(Transformation):
         del p, c
         return row, new
 
+    def within(self, params: PyTree) -> PyTree:
+        """The parameters as the optimizer inside sees them."""
+        return params
+
     def init(self, params: PyTree) -> Iterates:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Fresh state for params; shares no buffer with them."""
-        return self.around(self.inner.init(params), params)
+        return self.around(self.inner.init(self.within(params)), params)
 
     def around(self, inner: PyTree, params: PyTree) -> Iterates:
         """A fresh state around the state of the optimizer inside."""
@@ -207,7 +211,7 @@ class Wrapper(Transformation):
 
     def reset(self, state: Iterates, params: PyTree) -> Iterates:
         """The state with everything learned from gradients as `init` makes it, and all else as it is."""
-        return self.around(self.inner.reset(state.inner, params), params)
+        return self.around(self.inner.reset(state.inner, self.within(params)), params)
 
     def costs(self, leaves: Leaves) -> list[LeafCost]:
         """What every trained leaf costs, iterates included."""
