@@ -43,11 +43,31 @@ def step_time(result: dict[str, Any]) -> str:
         mine, theirs = r["programs"]["adaptx"], r["programs"]["optax"]
         bytes_, temporary = "bytes_accessed_per_parameter", "temporary_bytes_per_parameter"
         rows.append([
-            r["tree"], r["row"], pair(mine[bytes_], theirs[bytes_], ".1f"), r["floor_bytes_per_parameter"],
+            r["tree"], r["row"], pair(mine[bytes_], theirs[bytes_], ".1f"), f"{r['floor_bytes_per_parameter']:g}",
             pair(mine[temporary], theirs[temporary], ".2f"), ranged(r["step_ratio"]["optax"]),
             ranged(r["step_ratio"].get("torch")), ranged(r["trace_and_compile_ratio"]),
         ])  # fmt: skip
     return f"{machine(result)}\n\n{markdown(header, rows)}"
+
+
+def step_time_catalogue(result: dict[str, Any]) -> str:
+    """State, temporaries and step time of the catalogue against optax and torch."""
+    header = ["optimizer", "state B per parameter (optax)", "temporary B per parameter (optax)",
+              "B accessed per parameter (optax)", "step ÷ optax", "step ÷ torch",
+              "trace + compile ÷ optax"]  # fmt: skip
+    rows = []
+    for r in result["results"]:
+        mine, theirs = r["programs"]["adaptx"], r["programs"]["optax"]
+        name = r["row"] + (f" (beside {r['beside']})" if r["beside"] else "" if r["same"] else "†")
+        counts = (
+            pair(mine[x], theirs[x], form)
+            for x, form in (("state_bytes_per_parameter", ".2f"), ("temporary_bytes_per_parameter", ".2f"),
+                            ("bytes_accessed_per_parameter", ".1f"))
+        )  # fmt: skip
+        rows.append([name, *counts, ranged(r["step_ratio"]["optax"]), ranged(r["step_ratio"].get("torch")),
+                     ranged(r["trace_and_compile_ratio"])])  # fmt: skip
+    notes = "† Another convention, the same work."
+    return f"{machine(result)} {notes}\n\n{markdown(header, rows)}"
 
 
 def compile_time(*results: dict[str, Any]) -> str:
@@ -208,7 +228,7 @@ def equations(result: dict[str, Any]) -> str:
 TABLES = {
     "step_time": step_time, "compile_time": compile_time, "before_after": before_after, "sweep": sweep,
     "memory": memory, "memory_torch": memory, "precision": precision, "layout": layout, "lr_free": lr_free,
-    "equations": equations, "steps_to_target": steps_to_target,
+    "step_time_catalogue": step_time_catalogue, "equations": equations, "steps_to_target": steps_to_target,
 }  # fmt: skip
 BY_JAX = ("compile_time", "before_after")  # a file of results for each version of jax
 
