@@ -12,12 +12,13 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 
+import numpy as np
 from chex import ArrayTree
 from jaxtyping import Array
 
 from .fields import check
 from .numerics import scaled
-from .values import Scalar, Times, number, static, value_class
+from .values import Decay, Scalar, Times, is_scheduled, is_traced, number, static, value_class
 
 Record = Any  # a NamedTuple that a rule or a controller declares: its slots, scalars, marks or sums
 
@@ -28,13 +29,16 @@ class Slot(NamedTuple):
     signed: bool  # takes both signs
     weighed: bool = False  # linear in the gradients: where a controller weighs them, it carries the weight
     own: bool = False  # has a shape of its own, that of what `initial` gives, instead of the parameter's
+    exact: bool = False  # never stored narrow: a matrix that is inverted or decomposed forgives no rounding
 
 
 Signed = Annotated[Array, Slot(True)]
 Unsigned = Annotated[Array, Slot(False)]
 Weighed = Annotated[Array, Slot(True, weighed=True)]
 SignedOwn = Annotated[Array, Slot(True, own=True)]
+WeighedOwn = Annotated[Array, Slot(True, weighed=True, own=True)]
 UnsignedOwn = Annotated[Array, Slot(False, own=True)]
+ExactOwn = Annotated[Array, Slot(True, own=True, exact=True)]
 
 
 class Nothing(NamedTuple):
@@ -48,7 +52,7 @@ class Clock(NamedTuple):
     debias: bool = True  # whether corrections of bias are the rule's: False where the controller's rate has them
     extra: Mapping[str, Array | None] = {}  # the arguments that the rule requires, this array's part
     rate: Scalar = 1.0  # the open-loop learning rate of this step, for a rule whose sums are weighed by it
-    seed: Array | None = None  # uint32, another at every step and leaf; None unless the rule `draws`
+    seed: Array | None = None  # uint32, another at every leaf and after every `holds` steps; None unless it `draws`
 
 
 class Control(NamedTuple):
@@ -79,12 +83,14 @@ class Rule(ABC):
     f32 or f64; k is the Clock.
     """
 
-    Slots: ClassVar[type] = Nothing  # NamedTuple of Signed, Unsigned, Weighed, SignedOwn, UnsignedOwn
+    Slots: ClassVar[type] = Nothing  # NamedTuple of Signed, Unsigned, Weighed, or these with Own; ExactOwn
     pointwise: ClassVar[bool] = True  # commutes with concatenation: element i sees nothing but element i
     degree: ClassVar[int] = 0  # scaling every gradient by c scales d by c**degree (ε aside): 1 SGD, 0 the Adam family
     reads_params: ClassVar[bool] = False  # whether advance or direction looks at p
     requires: ClassVar[frozenset[str]] = frozenset()  # extra arguments, trees like p: a Hessian's diagonal
     draws: ClassVar[bool] = False  # random numbers, from k.seed
+    gathers: ClassVar[bool] = False  # sees whole matrices: arrays sharded explicitly are gathered for it
+    momenta: ClassVar[tuple[str, ...] | None] = None  # no momentum where all of these are 0 or None; None: ever so
     ranks: ClassVar[tuple[int, ...] | None] = None  # numbers of axes it accepts; None for any
     reference: ClassVar[str] = ""  # arXiv number or citation
 
@@ -95,6 +101,14 @@ class Rule(ABC):
     def name(self) -> str:
         """What it is called in states and messages."""
         return type(self).__name__.lower()
+
+    @property
+    def has_momentum(self) -> bool:
+        """Whether its direction remembers gradients: is not 0 after one, at a gradient of 0.
+
+        A number that is traced is taken to be 0, as nobody can look at it; a schedule is not.
+        """
+        return self.momenta is None or not all(_is_zero(getattr(self, name)) for name in self.momenta)
 
     def unused(self) -> tuple[str, ...]:
         """Slots that the present flags leave out; they are None in `s` and take no memory."""
@@ -126,6 +140,10 @@ class Rule(ABC):
     def debiased(self) -> dict[str, int]:
         """The decays by whose 1 − bᵗ it divides, and up to how many steps ahead of t."""
         return {}
+
+    def holds(self) -> int:
+        """For how many steps k.seed stays the same, where the rule draws."""
+        return 1
 
     def foreseeable(self, whole: bool) -> bool:
         """Whether `bound` holds; whole says that every slot in use has a bound to start from, not only some."""
@@ -168,13 +186,20 @@ class Rule(ABC):
         """The direction d of p ← p − lr·d."""
 
 
+def _is_zero(x: Scalar) -> bool:
+    rate = x.complement if isinstance(x, Decay) else x
+    zero = 1.0 if isinstance(x, Decay) else 0.0
+    return x is None or is_traced(rate) or (not is_scheduled(rate) and bool(np.all(np.asarray(rate) == zero)))
+
+
 @lru_cache
 def _declared(hint: object) -> Slot:
     """The declaration in an annotation such as `Signed` or `Signed | None`."""
     for part in (hint, *(x for inner in get_args(hint) for x in (inner, *get_args(inner)))):
         if isinstance(part, Slot):
             return part
-    raise TypeError(f"a slot must be annotated Signed, Unsigned, Weighed, SignedOwn or UnsignedOwn, got {hint}.")
+    kinds = "Signed, Unsigned, Weighed, one of these with Own, or ExactOwn"
+    raise TypeError(f"a slot must be annotated {kinds}, got {hint}.")
 
 
 def fields_of(record: type) -> tuple[str, ...]:
@@ -231,6 +256,7 @@ class Controller(ABC):
     reports: ClassVar[tuple[str, ...]] = ()  # names in metrics besides learning_rate
     exact: ClassVar[bool] = False  # needs parameters finer than bf16: the engine keeps an f32 master of narrow ones
     sees_direction: ClassVar[bool] = True  # whether measure reads d; False lets d wait for the updated scalars
+    theory: ClassVar[tuple[str, ...] | None] = None  # rules it is derived for; None where that is any rule
     corrects: ClassVar[bool] = False  # whether its rate has k.correction, in place of a degree-0 rule's own correction
     reference: ClassVar[str] = ""
 

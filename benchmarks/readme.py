@@ -166,9 +166,26 @@ def layout(result: dict[str, Any]) -> str:
     return f"{machine(result)}\n\n{markdown(header, rows)}"
 
 
+def equations(result: dict[str, Any]) -> str:
+    """The length of rules, beside optax's functions for the same."""
+    rows = []
+    for r in result["results"]:
+        mine, theirs = r["adaptx"], r["optax"] or {}
+        rows.append([r["rule"], *(pair(mine[x], theirs.get(x), "d") for x in ("lines", "step_lines", "tokens"))])
+    totals = [
+        [name, one["rules"], *(f"{one[x]['median']:g}, {one[x]['maximum']}" for x in ("lines", "step_lines", "tokens"))]
+        for name, one in result["summary"].items()
+    ]
+    parts = [markdown(["median, maximum", "rules", "lines", "of the step", "tokens"], totals)]
+    parts.append(f"<details><summary>Every rule (optax {result['optax']})</summary>")
+    header = ["rule", "lines (optax)", "of the step (optax)", "tokens (optax)"]
+    return "\n\n".join([*parts, markdown(header, rows), "</details>"])
+
+
 TABLES = {
     "step_time": step_time, "compile_time": compile_time, "before_after": before_after, "sweep": sweep,
     "memory": memory, "memory_torch": memory, "precision": precision, "layout": layout, "lr_free": lr_free,
+    "equations": equations,
 }  # fmt: skip
 BY_JAX = ("compile_time", "before_after")  # a file of results for each version of jax
 

@@ -83,6 +83,46 @@ VARIANTS: dict[str, dict[str, dict]] = {
         "unscaled": {"scale_parameter": False, "clip_threshold": 0.5, "decay_rate": 0.6},
         "least": {"min_dim_size_to_factor": 4},
     },
+    # an eps that noise in small eigenvalues does not show beside, where roots are taken early
+    "shampoo": {
+        "sums": {"b1": None, "b2": None, "graft": "none", "start": 1, "every": 3, "eps": 0.3},
+        "sgd": {"graft": "sgd", "b2": 0.9, "start": 4, "every": 2, "eps": 1e-4},
+        "adagrad": {"graft": "adagrad", "block_size": 2, "start": 4, "every": 4, "eps": 1e-6},
+        "rmsprop": {"graft": "rmsprop", "max_dim": 3, "start": 5, "graft_b2": 0.9, "graft_eps": 1e-3},
+    },
+    "soap": {
+        "often": {"every": 2, "b1": 0.8, "b2": 0.9, "shampoo_beta": 0.7, "eps": 1e-3},
+        "one_sided": {"one_sided": True, "every": 3},
+        "short": {"max_dim": 3, "every": 4},
+        "blocks": {"block_size": 2, "every": 5},
+    },
+    "psgd_kron": {
+        "seldom": {"max_prob": 0.9, "min_prob": 0.2, "prob_decay": 0.1, "flat_start": 5.0, "clip_rms": 0.8},
+        "gradient": {"momentum_into_precond_update": False, "balance_prob": 0.5, "precond_init_scale": 0.3, "b1": 0.8},
+        "short": {"max_size_triangular": 3, "precond_lr": 0.3, "balance_prob": 1.0},
+        "one_diag": {"memory_save_mode": "one_diag"},
+        "smart": {"memory_save_mode": "smart_one_diag", "block_size": 2, "balance_prob": 0.3},
+        "all_diag": {"memory_save_mode": "all_diag", "precond_init_scale": 2.0},
+        "blocks": {"block_size": 2, "balance_prob": 0.3},
+    },
+    "splus": {
+        "often": {"every": 3, "b1": 0.8, "b2": 0.9, "nonstandard_constant": 0.02},
+        "short": {"max_dim": 3, "every": 5},
+        "blocks": {"block_size": 2, "every": 4},
+    },
+    "adam_mini": {
+        "column": {"axis": -1, "b2": 0.9},
+        "whole": {"axis": None, "eps": 1e-3},
+        "pairs": {"axis": -1, "size": 2},
+    },
+    "galore": {"low": {"rank": 2, "gap": 7, "b2": 0.9}},
+    "apollo": {
+        "low": {"rank": 2, "gap": 7, "scale": 2.0},
+        "tensor": {"rank": 2, "gap": 7, "scaling": "tensor", "scale": None, "b2": 0.9},
+        "free": {"rank": 1, "limit": None, "b1": 0.8},
+    },
+    "apollo_mini": {"often": {"gap": 3, "limit": 1.5}},
+    "sgd_sai": {"eps": {"eps": 1e-2, "decay": 0.5}},
     "muon": {"plain": {"nesterov": False}, "rms": {"scale": "rms", "decay": 0.8, "steps": 3}},
 }
 
@@ -207,11 +247,26 @@ def case(name: str) -> Case:
     return next(c for c in CASES if c.name == name)
 
 
+# what a property of the engine is tried on in the fast suite: every kind of slot; all other rules are slow
+CORE = ("sgd", "momentum", "rmsprop", "adam", "adamw", "lion", "adafactor", "muon", "adan", "novograd", "sm3")
+
+
+def thinned(cells: list) -> list:
+    """Cells, those of rules outside of the core marked slow: for what the engine does, whatever the equation."""
+    out = []
+    for cell in cells:
+        values, name = (cell.values, cell.id) if hasattr(cell, "values") else ((cell,), cell.name)
+        marks = () if values[0].constructor in CORE else pytest.mark.slow
+        out.append(pytest.param(*values, id=name, marks=marks))
+    return out
+
+
 KINDS = kinds()
 # rules and storages meet in the slots: two, one of either sign, three, with a shape of their own
 STORED = by_turns(KINDS, ("momentum", "rmsprop", "adam", "adam-amsgrad", "adafactor"))
 EQUATIONS = by_turns(CASES, ("adam",))  # what depends on the equations: every flag
-TURNS = by_turns(DEFAULTS, ("adam",))  # what depends on neither rule nor storage but goes through both
+TURNS = thinned(by_turns(DEFAULTS, ("adam",)))  # what depends on neither rule nor storage but goes through both
+THINNED = thinned(DEFAULTS)  # what depends on no rule
 
 
 def params(dtype: Any = jnp.float32, leaves: tuple[str, ...] = tuple(inputs.SHAPES)) -> dict[str, jax.Array]:

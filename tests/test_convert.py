@@ -12,7 +12,7 @@ import pytest
 
 import adaptx
 from adaptx import controllers
-from cases import DEFAULTS, Case
+from cases import THINNED, Case
 
 PARAMS = {"w": jnp.linspace(-1, 1, 64 * 32).reshape(64, 32), "n": jnp.linspace(0.5, 2, 512, dtype=jnp.bfloat16)}
 adam, route, freeze = adaptx.adam, adaptx.route, adaptx.freeze
@@ -45,7 +45,7 @@ def assert_same_step(old, new, words: str | None = None, rtol: float = 0.0, atol
     chex.assert_trees_all_close(one, two, rtol=rtol, atol=atol)
 
 
-@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", THINNED)
 def test_a_state_goes_on_in_every_storage_and_comes_back(c: Case):
     """Through a narrow storage and back, a slot is what the storage keeps of it."""
     params = c.fit({"w": PARAMS["w"]})

@@ -10,7 +10,7 @@ import pytest
 
 import adaptx
 from adaptx import controllers as c
-from adaptx.engine.extras import normal
+from adaptx.numerics import normals
 from cases import DEFAULTS, ENGINES, EXTRA, Case, case, oracle, run, table
 from contracts.test_oracle import F64, F64_ROUNDING, RATES, error, trainer
 from devices import run_on_devices
@@ -315,7 +315,9 @@ def test_a_steady_gradient_surprises_no_rule(name: str):
 
 
 def test_noise_is_normal_and_nowhere_the_same():
-    x = np.asarray(jnp.stack([normal((64, 257), jnp.float32, jnp.uint32(7919 * i + 1)) for i in range(60)]), np.float64)
+    x = np.asarray(
+        jnp.stack([normals((64, 257), jnp.uint32(7919 * i + 1), jnp.float32) for i in range(60)]), np.float64
+    )
     n = x.size
     assert abs(x.mean()) < 4 / n**0.5
     assert abs(x.var() - 1) < 4 * (2 / n) ** 0.5
@@ -328,9 +330,9 @@ def test_noise_is_normal_and_nowhere_the_same():
     theirs = np.asarray(jax.random.normal(jax.random.key(0), (n,)))
     ours, others = (np.mean(y.reshape(-1, 1) <= grid, axis=0) for y in (x, theirs))
     assert np.max(np.abs(ours - others)) < 2.5 / n**0.5
-    double = normal((9,), jnp.float32, jnp.uint32(5))
+    double = normals((9,), jnp.uint32(5), jnp.float32)
     with jax.enable_x64(True):
-        np.testing.assert_allclose(normal((9,), jnp.float64, jnp.uint32(5)), double, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(normals((9,), jnp.uint32(5), jnp.float64), double, rtol=1e-5, atol=1e-6)
 
 
 def drawn(opt, steps: int, shape=(200, 200), leaves=("w",)) -> list[dict]:

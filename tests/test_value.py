@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import adaptx
-from cases import CASES, DEFAULTS, Case, at, case, run
+from cases import CASES, THINNED, Case, at, case, run
 from probes import Traced, assert_close, assert_identical
 
 PASSED = 1e-6  # relative: hyperparameters as f32 leaves against Python numbers closed over
@@ -123,7 +123,7 @@ def test_two_learning_rates_share_one_trace(c: Case):
     assert not np.allclose(outs[0]["w"], outs[1]["w"])
 
 
-@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", THINNED)
 def test_closing_over_is_passing(c: Case):
     """Python numbers closed over (constants of the program) and f32 leaves: one trajectory over 20 steps."""
     opt, p, gs = c.build(0.05), c.params(), c.grads(steps=20)
@@ -160,7 +160,7 @@ def test_sweep_of_64_rates_is_one_trace_and_64_runs():
         assert float(state.metrics["learning_rate"][i]) == pytest.approx(rates[i], rel=1e-6)
 
 
-@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", THINNED)
 def test_states_of_constants_and_arrays_are_interchangeable(c: Case):
     """A state begun at a constant rate goes on under a schedule or an array: only the rate differs."""
     p, g = c.params(), at(c.grads(steps=1), 0)

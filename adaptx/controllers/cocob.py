@@ -49,6 +49,7 @@ class Cocob(Controller):
     Scalars, Marks, Sums = Outcome, Bet, Sizes
     exact = True
     reports = ("reward",)
+    theory = ("sgd",)
     reference = "arXiv:1705.07795"
 
     def __post_init__(self):

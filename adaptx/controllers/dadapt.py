@@ -58,6 +58,7 @@ class Dadapt(Controller):
     Scalars, Marks, Sums = Estimate, Weighted, Products
     corrects = True
     reports = ("d",)
+    theory = ("sgd", "momentum", "adagrad", "adam")
     reference = "arXiv:2301.07733"
 
     def __post_init__(self):

@@ -59,6 +59,7 @@ class Dog(Controller):
     Scalars, Marks, Sums = Distance, Start, Moved
     exact = True
     reports = ("distance",)
+    theory = ("sgd",)
     reference = "arXiv:2302.12022"
 
     def __post_init__(self):
@@ -103,6 +104,7 @@ class Dowg(Controller):
     Scalars, Marks, Sums = Weighted, Start, Moved
     exact = True
     reports = ("distance",)
+    theory = ("sgd",)
     reference = "arXiv:2305.16284"
 
     def __post_init__(self):

@@ -49,6 +49,7 @@ class Hypergradient(Controller):
     max_lr: Scalar | None = None  # ≥ min_lr; None for no bound
     scope: str = static(default="global")  # or "leaf"
     Scalars, Marks, Sums = Change, Last, Cosine
+    theory = ("sgd", "momentum", "adam")
     reference = "arXiv:1703.04782"
 
     def __post_init__(self):

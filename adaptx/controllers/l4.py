@@ -49,6 +49,7 @@ class L4(Controller):
     Scalars, Marks, Sums = Least, Mean, Slope
     requires = frozenset({"value"})
     reports = ("least",)
+    theory = ("momentum", "adam")
     reference = "arXiv:1802.05074"
 
     def __post_init__(self):

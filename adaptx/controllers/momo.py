@@ -46,6 +46,7 @@ class Momo(Controller):
     scope: str = static(default="global")  # or "leaf"
     Scalars, Marks, Sums = Model, Mean, Products
     requires = frozenset({"value"})
+    theory = ("momentum", "adam")
     reference = "arXiv:2305.07583"
 
     def __post_init__(self):

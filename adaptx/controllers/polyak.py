@@ -40,6 +40,7 @@ class Polyak(Controller):
     Scalars = Rates
     Sums = Slope
     requires = frozenset({"value"})
+    theory = ("sgd",)
     reference = "arXiv:2002.10542"
 
     def __post_init__(self):

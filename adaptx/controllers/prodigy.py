@@ -61,6 +61,7 @@ class Prodigy(Controller):
     sees_direction = False
     corrects = True
     reports = ("d",)
+    theory = ("adam",)
     reference = "arXiv:2306.06101"
 
     def __post_init__(self):

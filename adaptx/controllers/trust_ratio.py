@@ -44,6 +44,7 @@ class TrustRatio(Controller):
     scope = "leaf"
     Scalars, Sums = Ratio, Squares
     reports = ("trust_ratio",)
+    theory = ("momentum", "adam")
     reference = "arXiv:1904.00962"
 
     def __post_init__(self):

@@ -18,7 +18,7 @@ from jax import lax
 from jaxtyping import Array, DTypeLike, PyTree
 
 from ..base import Clock, Controller, Leaf, Record, Rule, Tick
-from ..numerics import scaled, showing, squarable
+from ..numerics import gathered, scaled, sharded_as, showing, squarable
 from ..values import Scalar
 from . import rounding
 from .extras import Extras
@@ -204,6 +204,11 @@ def _seen_in(share: Share) -> str | None:
     return next((name for name, slot in slots if slot.signed and not slot.own), None)
 
 
+def _whole(rule: Rule, tree: PyTree) -> PyTree:
+    """Arrays as the rule is to see them: gathered where they are sharded explicitly and it needs whole matrices."""
+    return jax.tree.map(gathered, tree) if rule.gathers else tree
+
+
 def _extra(plan: LeafPlan, place: Place) -> dict[str, Array | None]:
     return {name: None if x is None else x.astype(plan.dtype) for name, x in place.extra.items()}
 
@@ -211,7 +216,10 @@ def _extra(plan: LeafPlan, place: Place) -> dict[str, Array | None]:
 def _clock(plan: LeafPlan, share: Share, place: Place) -> Clock:
     """What the rule may know besides its array."""
     rate = share.controller.base_rate(share.tick)
-    seed = salt(share.step, place.leaf) if share.rule.draws else None
+    seed = None
+    if share.rule.draws:
+        turn = lax.div(lax.sub(share.step, np.int32(1)), np.int32(share.rule.holds()))
+        seed = salt(lax.add(turn, np.int32(1)), place.leaf)
     return Clock(share.tick.t, plan.debias, _extra(plan, place), 1.0 if rate is None else rate, seed)
 
 
@@ -225,10 +233,11 @@ def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c:
     bounds, shown, now = _bounds(share), _seen_in(share), _clock(plan, share, place)
 
     def step(slots: Slots, seen: PyTree) -> Slots:
-        clock = now._replace(extra={**extra, **dict(zip(given, seen[2:], strict=True))})
-        g = squarable(seen[0]) if bounds else seen[0]
-        new = named(rule.advance(g, record(rule, slots), seen[1], clock))
-        return {**new, shown: showing(new[shown], seen[0])} if bounds and shown is not None else new
+        (g, *others), whole = _whole(rule, seen), _whole(rule, slots)
+        clock = now._replace(extra={**extra, **dict(zip(given, others[1:], strict=True))})
+        new = named(rule.advance(squarable(g) if bounds else g, record(rule, whole), others[0], clock))
+        new = {**new, shown: showing(new[shown], g)} if bounds and shown is not None else new
+        return {name: sharded_as(x, slots[name]) for name, x in new.items()} if rule.gathers else new
 
     def foresee(bounds: Slots, top: Array) -> Slots:
         narrow, t = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), (rule, share.tick.t))
@@ -251,7 +260,8 @@ def _direction(
     new, old = (record(rule, _unweighed(rule, weight, read_slots(plan, s, x))) for s in (slots, place.slots))
     near = squarable(g) if _bounds(share) else g
     clock, more = _clock(plan, share, place), share.extras
-    d = rule.direction(near, new, old, x, clock)
+    d = rule.direction(*_whole(rule, (near, new, old, x)), clock)
+    d = sharded_as(d, x) if rule.gathers else d
     if near is not g and _seen_in(share) is None:
         d = showing(d, g)
     if more is not None:
@@ -272,7 +282,9 @@ def _leaf(share: Share, plan: LeafPlan, place: Place, seen: tuple[Array, PyTree,
     """What the controller sees."""
 
     def metric(y: Array) -> Array:
-        return share.rule.precondition(y, record(share.rule, read_slots(plan, place.slots, y)))
+        slots = record(share.rule, read_slots(plan, place.slots, y))
+        out = share.rule.precondition(*_whole(share.rule, (y, slots)))
+        return sharded_as(out, y) if share.rule.gathers else out
 
     return Leaf(*seen, marks, 1.0 if place.scale is None else place.scale, metric)
 

@@ -22,14 +22,13 @@ last of more, a whole vector.
 Departs from the papers in: signs are compared, because the product of two small numbers is 0; no 10⁻⁶ below ‖G‖ in agc.
 """
 
-import math
 from collections.abc import Mapping
 
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, DTypeLike, PyTree
 
-from ..numerics import capped, counter_bits, mix, root, showing
+from ..numerics import capped, mix, normals, root, showing
 from ..values import Scalar, flag, is_concrete, number, one_of, static, value_class, whole
 from .norms import global_norm, summed_over, varies
 
@@ -90,7 +89,8 @@ class Extras:
             g = bounded(g, global_norm([g], self.axes), self.max_leaf_norm)
         if self.noise is not None and self.noise_decay is not None:
             size = root(self.noise * step.astype(g.dtype) ** -self.noise_decay)
-            g = g + size * normal(g.shape, g.dtype, mix(salt ^ jnp.uint32(self.noise_seed + 0x51ED270B & 0xFFFFFFFF)))
+            seed = mix(salt ^ jnp.uint32(self.noise_seed + 0x51ED270B & 0xFFFFFFFF))
+            g = g + size * normals(g.shape, seed, g.dtype)
         return g
 
     def centred(self, g: Array) -> Array:
@@ -157,12 +157,6 @@ def _powers(dtype: DTypeLike) -> tuple[float, float]:
     """(what is large: a million of its squares are in range, the power of two that brings any number below that)."""
     most = int(jnp.finfo(dtype).maxexp)
     return 2.0 ** int(0.3 * most), 2.0 ** int(0.6 * most)
-
-
-def normal(shape: tuple[int, ...], dtype: DTypeLike, salt: Array) -> Array:
-    """Standard normal numbers, a hash of (salt, element): the same however an array is sharded."""
-    bits = counter_bits(shape, salt) >> 8
-    return math.sqrt(2) * lax.erf_inv((bits.astype(dtype) + 0.5) * 2.0**-23 - 1)
 
 
 def extras(given: Mapping[str, PyTree], layout: str, decay_mode: str) -> Extras | None:

@@ -22,8 +22,8 @@ from .tree import Leaves, as_arrays, gradients
 if TYPE_CHECKING:
     from .optimizer import Optimizer
 
-# what a trainer may pass to any optimizer, as to optax's line searches and others
-COMMON = frozenset({"value", "grad", "value_fn", "key"})
+# what a trainer may pass to any optimizer, as to line searches, sam and others
+COMMON = frozenset({"value", "grad", "value_fn", "grad_fn", "key"})
 
 
 class Group(NamedTuple):

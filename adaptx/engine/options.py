@@ -194,7 +194,7 @@ def options(who: str, given: Mapping[str, PyTree]) -> Options:
         max_rate=_max_rate(given.get("max_rate"), mode),
         extras=extras(given, layout, mode),
         decay_mode=mode,
-        decay_mask=_mask(given.get("decay_mask")),
+        decay_mask=mask("decay_mask", given.get("decay_mask")),
         storage=storage(given.get("storage", "f32")),
         storage_exclude=_exclusions(given.get("storage_exclude", SMALL)),
         layout=layout,
@@ -248,14 +248,15 @@ def _scales(scale: PyTree) -> Patterns | PyTree:
     return jax.tree.map(lambda x: x if x is None else number("lr_scale", x, 0.0), scale, is_leaf=is_none)
 
 
-def _mask(mask: PyTree) -> str | Callable[[str, Array], bool] | Frozen | None:
-    if mask is None or isinstance(mask, str):
-        if mask is not None and mask != "matrices":
-            compiled("decay_mask", mask)
-        return mask
-    if is_function("decay_mask", mask):
-        return mask
-    return Frozen(jax.tree.map(lambda x: x if x is None else flag("decay_mask", x), mask, is_leaf=is_none))
+def mask(what: str, given: PyTree) -> str | Callable[[str, Array], bool] | Frozen | None:
+    """A choice of leaves in canonical form, for `choices.mask_of`."""
+    if given is None or isinstance(given, str):
+        if given is not None and given != "matrices":
+            compiled(what, given)
+        return given
+    if is_function(what, given):
+        return given
+    return Frozen(jax.tree.map(lambda x: x if x is None else flag(what, x), given, is_leaf=is_none))
 
 
 def _telemetry(given: bool | str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ def adam(
         nesterov: Dozat's look-ahead with constant β₁.
         **engine: see `EngineOptions`.
 
+    When to use it: a first try on almost anything; with weight decay take adamw.
+
     Kingma & Ba, 2015, arXiv:1412.6980; amsgrad: Reddi et al., 2018, arXiv:1904.09237; nesterov: Dozat, 2016.
     """
     return build("adam", rules.Adam(b1, b2, eps, debias, amsgrad, nesterov), learning_rate, engine)
@@ -47,6 +49,8 @@ def adamw(
     **engine: Unpack[EngineOptions],
 ) -> Optimizer:
     """Adam with decoupled weight decay λ = 0.01: p ← p − lr·(m̂/(√v̂ + ε) + λp). Arguments as in `adam`.
+
+    When to use it: transformers, and the baseline that everything else here has to beat.
 
     Loshchilov & Hutter, "Decoupled weight decay regularization", 2019, arXiv:1711.05101 (as torch scales it: by lr).
     """
@@ -72,6 +76,8 @@ def nadam(
         momentum_decay: ψ ≥ 0; None for a constant μ = β₁, as optax has it.
         **engine: see `EngineOptions`.
 
+    When to use it: where Adam's momentum lags behind: short runs, few steps of warmup.
+
     Dozat, 2016, openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ.
     """
     return build("nadam", _nesterov(b1, b2, eps, momentum_decay), learning_rate, engine)
@@ -85,7 +91,10 @@ def nadamw(
     momentum_decay: Scalar | None = 4e-3,
     **engine: Unpack[EngineOptions],
 ) -> Optimizer:
-    """NAdam with decoupled weight decay λ = 0.01. Arguments as in `nadam`."""
+    """NAdam with decoupled weight decay λ = 0.01. Arguments as in `nadam`.
+
+    When to use it: as nadam, with weight decay.
+    """
     options = {"weight_decay": 1e-2, **flat(engine)}
     return build("nadamw", _nesterov(b1, b2, eps, momentum_decay), learning_rate, options)
 
@@ -114,6 +123,8 @@ def radam(
         threshold: ≥ 4, of the number of gradients that the second moment is made of.
         **engine: see `EngineOptions`.
 
+    When to use it: Adam without a warmup of your own.
+
     Liu et al., 2020, arXiv:1908.03265.
     """
     return build("radam", rules.Radam(b1, b2, eps, threshold), learning_rate, engine)
@@ -135,6 +146,8 @@ def adamax(
         eps: ε ≥ 0, in units of g.
         **engine: see `EngineOptions`.
 
+    When to use it: gradients with rare large entries (embeddings): a maximum forgets more evenly than a mean square.
+
     Kingma & Ba, 2015, arXiv:1412.6980, Algorithm 2.
     """
     return build("adamax", rules.Adamax(b1, b2, eps), learning_rate, engine)
@@ -155,6 +168,8 @@ def stableadamw(
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g.
         **engine: see `EngineOptions`; clip_update_rms is 1 here.
+
+    When to use it: AdamW at rates or batches where its loss spikes; no clipping of your own beside it.
 
     Wortsman et al., "Stable and low-precision training for large-scale vision-language models", 2023,
     arXiv:2304.13013, Algorithm 2; β₂, ε and λ as in the library optimi.

@@ -24,6 +24,8 @@ def adadelta(
         eps_step: ε ≥ 0 above it, in units of p²; None for eps.
         **engine: see `EngineOptions`.
 
+    When to use it: where no rate is to be chosen and speed matters little; steps grow slowly from ε.
+
     Zeiler, 2012, arXiv:1212.5701.
     """
     return build("adadelta", rules.Adadelta(decay, eps, eps_step), learning_rate, engine)
@@ -46,6 +48,8 @@ def adabelief(
         eps: ε ≥ 0, in units of g.
         eps_root: ≥ 0, in units of g²; adds up in s.
         **engine: see `EngineOptions`.
+
+    When to use it: where Adam is too timid along directions whose gradients agree; ε matters more than in Adam.
 
     Zhuang et al., 2020, arXiv:2010.07468.
     """
@@ -71,6 +75,8 @@ def yogi(
         initial_accumulator: v₀ ≥ 0, in units of g².
         debias: divide the moments by 1 − βᵗ, as every implementation does; the paper does not.
         **engine: see `EngineOptions`.
+
+    When to use it: gradients whose scale jumps: the second moment moves by steps of bounded size.
 
     Zaheer et al., 2018, NeurIPS 31.
     """
@@ -101,6 +107,8 @@ def adabound(
         amsbound: use the largest second moment so far.
         **engine: see `EngineOptions`.
 
+    When to use it: Adam's start and SGD's end in one run; final_lr is to be tuned like SGD's rate.
+
     Luo et al., 2019, arXiv:1902.09843.
     """
     rule = rules.Adabound(b1, b2, final_lr, base_lr, gamma, eps, amsbound)
@@ -127,6 +135,8 @@ def qhadam(
         eps: ε ≥ 0, in units of g.
         **engine: see `EngineOptions`.
 
+    When to use it: a knob between Adam's momentum and the plain gradient.
+
     Ma & Yarats, 2019, arXiv:1810.06801.
     """
     return build("qhadam", rules.Qhadam(b1, b2, nu1, nu2, eps), learning_rate, engine)
@@ -142,6 +152,8 @@ def kate(
         eta: η ≥ 0, in units of 1/g².
         eps: ε ≥ 0, in units of g².
         **engine: see `EngineOptions`.
+
+    When to use it: as adagrad, where features differ in scale by orders of magnitude.
 
     Choudhury et al., 2024, arXiv:2403.02648.
     """

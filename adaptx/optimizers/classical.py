@@ -11,6 +11,9 @@ from ..values import Scalar
 def sgd(learning_rate: Rate = 1e-2, **engine: Unpack[EngineOptions]) -> Optimizer:
     """Stochastic gradient descent: p ← p − lr·g. Engine options: see `EngineOptions`.
 
+    When to use it: gradients with little noise, convex problems, and as the baseline; wants a tuned rate and a
+    schedule.
+
     Robbins & Monro, 1951, doi:10.1214/aoms/1177729586.
     """
     return build("sgd", rules.Sgd(), learning_rate, engine)
@@ -32,6 +35,8 @@ def momentum(
         nesterov: look one step ahead.
         **engine: see `EngineOptions`.
 
+    When to use it: convolutional networks with a tuned rate and schedule; one slot.
+
     Polyak, 1964, doi:10.1016/0041-5553(64)90137-5.
     """
     return build("momentum", rules.Momentum(decay, dampening, nesterov), learning_rate, engine)
@@ -52,6 +57,8 @@ def adagrad(
         eps_in_sqrt: where ε stands.
         initial_accumulator: h₀ ≥ 0.
         **engine: see `EngineOptions`.
+
+    When to use it: sparse features and short runs; its rates only fall, so long runs stall.
 
     Duchi, Hazan & Singer, 2011, JMLR 12.
     """
@@ -79,6 +86,8 @@ def rmsprop(
         momentum: μ in [0, 1); 0 keeps no buffer. The learning rate stays outside the buffer.
         debias: divide the averages by 1 − βᵗ.
         **engine: see `EngineOptions`.
+
+    When to use it: recurrent networks and reinforcement learning; one slot, no correction of bias unless asked for.
 
     Tieleman & Hinton, 2012; centered: Graves, 2013, arXiv:1308.0850.
     """

@@ -28,6 +28,8 @@ def lars(
         max_ratio: > 0, makes the rate min(ratio, max_ratio · learning_rate) (LARC's clipping is 1); None for none.
         **engine: see `EngineOptions`.
 
+    When to use it: convolutional networks with batches of thousands.
+
     You, Gitman & Ginsburg, 2017, arXiv:1708.03888.
     """
     controller = controllers.trust_ratio(
@@ -57,6 +59,8 @@ def lamb(
         norm_bounds: (low, high) that φ clips ‖p‖ to; None for φ(z) = z.
         max_ratio: bound on the ratio (LAMBC); None for none.
         **engine: see `EngineOptions`.
+
+    When to use it: transformers with batches of thousands.
 
     You et al., 2020, arXiv:1904.00962, Algorithm 2; max_ratio: Fong et al., 2020, arXiv:2011.13584.
     """

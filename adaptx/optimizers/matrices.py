@@ -30,6 +30,8 @@ def muon(
         scale: "spectral", √max(1, rows/columns), or "rms", 0.2·√max(rows, columns), which Adam's rates fit.
         **engine: see `EngineOptions`.
 
+    When to use it: the hidden matrices of transformers; embeddings, heads and vectors want adamw beside it.
+
     Jordan et al., 2024; Liu et al., 2025, arXiv:2502.16982.
     """
     return build("muon", rules.Muon(decay, eps, coefficients, nesterov, steps, scale), learning_rate, engine)

@@ -26,6 +26,8 @@ def adan(
         eps: ε ≥ 0, in units of g.
         **engine: see `EngineOptions`.
 
+    When to use it: vision transformers and large batches; four slots.
+
     Xie et al., 2022, arXiv:2208.06677.
     """
     return build("adan", rules.Adan(b1, b2, b3, eps), learning_rate, engine)
@@ -48,6 +50,8 @@ def adopt(
         eps: ε ≥ 0, the least size a gradient is divided by, in its units.
         clip: bound normalized gradients by (t − 1)^¼.
         **engine: see `EngineOptions`.
+
+    When to use it: Adam with a large b2, or where Adam does not settle.
 
     Taniguchi et al., 2024, arXiv:2411.02853.
     """
@@ -74,6 +78,9 @@ def ademamix(
         eps: ε ≥ 0, in units of g.
         **engine: see `EngineOptions`.
 
+    When to use it: long runs with small batches (language models); three slots, alpha and b3 to be warmed up by
+    schedules.
+
     Pagliardini, Ablin & Grangier, 2024, arXiv:2409.03137.
     """
     return build("ademamix", rules.Ademamix(b1, b2, b3, alpha, eps), learning_rate, engine)
@@ -97,6 +104,8 @@ def simplified_ademamix(
         eps: ε ≥ 0, in units of g.
         **engine: see `EngineOptions`.
 
+    When to use it: as ademamix with two slots; rates are about 1/(1 − b1) times smaller than Adam's.
+
     Morwani et al., 2025, arXiv:2502.02431.
     """
     return build("simplified_ademamix", rules.SimplifiedAdemamix(b1, b2, alpha, eps), learning_rate, engine)
@@ -117,6 +126,8 @@ def laprop(
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g.
         **engine: see `EngineOptions`.
+
+    When to use it: as adam, with any pair of b1 and b2; noisy gradients.
 
     Ziyin, Wang & Ueda, 2020, arXiv:2002.04839.
     """
@@ -141,6 +152,8 @@ def mars(
         gamma: γ ≥ 0, weight of the change.
         **engine: see `EngineOptions`.
 
+    When to use it: large language models with large batches; matrices by mars, the rest by adamw.
+
     Yuan et al., 2024, arXiv:2411.10438; the authors use it for matrices and AdamW for the rest: `adaptx.route`.
     """
     return build("mars", rules.Mars(b1, b2, eps, gamma), learning_rate, engine)
@@ -161,6 +174,8 @@ def novograd(
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g.
         **engine: see `EngineOptions`.
+
+    When to use it: speech and large batches; one number in place of the second moment of an array.
 
     Ginsburg et al., 2019, arXiv:1905.11286.
     """

@@ -17,6 +17,9 @@ def lion(learning_rate: Rate = 1e-4, b1: Scalar = 0.9, b2: Scalar = 0.99, **engi
         b2: β₂ in [0, 1), of the mean.
         **engine: see `EngineOptions`; weight_decay three to ten times larger than AdamW's.
 
+    When to use it: half of Adam's memory at large batches; rates 3 to 10 times smaller and decay as much larger than
+    AdamW's.
+
     Chen et al., 2023, arXiv:2302.06675.
     """
     return build("lion", rules.Lion(b1, b2), learning_rate, engine)
@@ -30,6 +33,8 @@ def signum(learning_rate: Rate = 1e-4, decay: Scalar = 0.9, **engine: Unpack[Eng
         decay: β in [0, 1).
         **engine: see `EngineOptions`.
 
+    When to use it: one slot, or gradients compressed to signs; rates as lion's.
+
     Bernstein et al., 2018, arXiv:1802.04434.
     """
     return build("signum", rules.Signum(decay), learning_rate, engine)
@@ -37,6 +42,8 @@ def signum(learning_rate: Rate = 1e-4, decay: Scalar = 0.9, **engine: Unpack[Eng
 
 def tiger(learning_rate: Rate = 1e-3, decay: Scalar = 0.965, **engine: Unpack[EngineOptions]) -> Optimizer:
     """Tiger: Signum with β = 0.965 and decoupled weight decay λ = 0.01. Arguments as in `signum`.
+
+    When to use it: as lion with one coefficient, for language models trained with little memory.
 
     Su, 2023, github.com/bojone/tiger.
     """
@@ -60,6 +67,8 @@ def rprop(
         eta_plus: η⁺ > 1.
         step_sizes: least and most, in learning rates (torch's 1e-6 and 50 at its rate of 1e-2).
         **engine: see `EngineOptions`.
+
+    When to use it: full batches alone: noise in a sign destroys its step sizes.
 
     Riedmiller & Braun, 1993, doi:10.1109/ICNN.1993.298623.
     """

@@ -42,6 +42,7 @@ class Adam(Rule):
     amsgrad: bool = switch(False)
     nesterov: bool = switch(False)
     Slots = Moments
+    momenta = ("b1",)
     reference = "arXiv:1412.6980"
 
     def unused(self):

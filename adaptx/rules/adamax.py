@@ -32,6 +32,7 @@ class Adamax(Rule):
     b2: Decay | Scalar = rate(0.999)  # in [0, 1)
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     Slots = Sizes
+    momenta = ("b1",)
     reference = "arXiv:1412.6980"
 
     def advance(self, g, s, p, k):

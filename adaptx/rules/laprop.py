@@ -33,6 +33,7 @@ class Laprop(Rule):
     b2: Decay | Scalar = rate(0.999)  # in [0, 1)
     eps: Scalar = real(1e-15, low=0.0)  # units of g
     Slots = Moments
+    momenta = ("b1",)
     reference = "arXiv:2002.04839"
 
     def advance(self, g, s, p, k):

@@ -42,6 +42,7 @@ class Nadam(Rule):
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     momentum_decay: Scalar = real(4e-3, low=0.0)  # ψ
     Slots = Moments
+    momenta = ("b1",)
     reference = "openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ"
 
     def advance(self, g, s, p, k):

@@ -33,6 +33,7 @@ class Qhadam(Rule):
     nu2: Scalar = real(1.0, low=0.0, high=1.0)  # ν₂
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     Slots = Moments
+    momenta = ("b1",)
     reference = "arXiv:1810.06801"
 
     def advance(self, g, s, p, k):

@@ -38,6 +38,7 @@ class Radam(Rule):
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     threshold: Scalar = real(5.0, low=4.0)  # of ρ, the number of gradients that v is made of
     Slots = Moments
+    momenta = ("b1",)
     reference = "arXiv:1908.03265"
 
     def advance(self, g, s, p, k):

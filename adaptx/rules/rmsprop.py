@@ -42,6 +42,7 @@ class Rmsprop(Rule):
     centered: bool = switch(False)
     debias: bool = switch(False)
     Slots = Means
+    momenta = ("momentum",)
     reference = "arXiv:1308.0850"
 
     def __post_init__(self):

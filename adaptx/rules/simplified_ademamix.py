@@ -33,6 +33,7 @@ class SimplifiedAdemamix(Rule):
     alpha: Scalar = real(0.0, low=0.0)  # α, weight of the gradient
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     Slots = Moments
+    momenta = ("b1",)
     reference = "arXiv:2502.02431"
 
     def advance(self, g, s, p, k):

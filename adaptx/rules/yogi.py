@@ -36,6 +36,7 @@ class Yogi(Rule):
     initial_accumulator: Scalar = real(1e-6, low=0.0)  # units of g²
     debias: bool = switch(True)
     Slots = Moments
+    momenta = ("b1",)
     reference = "NeurIPS 31 (2018)"
 
     def initial(self, name, p):

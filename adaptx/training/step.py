@@ -35,7 +35,8 @@ def train_step(
 
     Args:
         loss_fn: loss_fn(params, *batch) -> a scalar loss, or (loss, aux) with has_aux.
-        opt: an adaptx optimizer, or any optax transformation. The loss reaches it as `value=`.
+        opt: an adaptx optimizer, or any optax transformation. The loss reaches it as `value=`; what takes gradients at
+            other points of the same batch, such as `adaptx.sam`, is given `grad_fn=`, a function of params.
         has_aux: whether loss_fn returns auxiliary outputs; they come back as metrics["aux"].
         extra: what the optimizer requires besides the loss (`opt.requires`), as functions of (params, *batch), such as
             an estimate of the Hessian's diagonal.
@@ -108,13 +109,17 @@ def _one(structure, rest, dynamic_opt, carry, batch):
         _check_loss(loss, has_aux)
         return loss, aux
 
-    trained = [x if is_trained(x) else None for x in arrays]
-    (loss, aux), found_grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    def grad_fn(params, *_):  # of this batch, elsewhere; optax's sam counts its calls
+        return join(jax.grad(loss_of, has_aux=True)(_trained(split(params)[0]))[0], _without(rest))
+
+    (loss, aux), found_grads = jax.value_and_grad(loss_of, has_aux=True)(_trained(arrays))
     params, grads = join(arrays, rest), join(found_grads, _without(rest))
     more = {name: function(params, *batch) for name, function in extra}
-    searches = {"grad": grads, "value_fn": lambda params: loss_of(split(params)[0])[0]}  # for optax's line searches
+    # for optax's line searches, and for what takes gradients at other points
+    searches = {"grad": grads, "value_fn": lambda params: loss_of(split(params)[0])[0], "grad_fn": grad_fn}
     if static_opt is None:
-        searches = searches if takes_any(dynamic_opt) else {}
+        wanted = dynamic_opt.requires if not takes_any(dynamic_opt) else searches
+        searches = {name: x for name, x in searches.items() if name in wanted}
         params, state = dynamic_opt.step(grads, state, params, value=loss, **searches, **more)
     else:
         opt = optax.with_extra_args_support(static_opt)
@@ -147,6 +152,10 @@ def _without(rest: Frozen) -> Frozen:
     return Frozen((treedef, [None] * len(others)))
 
 
+def _trained(arrays: list[PyTree]) -> list[PyTree]:
+    return [x if is_trained(x) else None for x in arrays]
+
+
 def _merge(trained: list[PyTree], arrays: list[PyTree]) -> list[PyTree]:
     return [a if t is None else t for t, a in zip(trained, arrays, strict=True)]
 
@@ -176,10 +185,12 @@ def _check_functions(loss_fn: object, opt: PyTree, has_aux: object, extra: objec
         )
     if "value" in extra:
         raise TypeError("extra must not hold 'value', which is the loss and is always passed; remove it.")
+    if "grad_fn" in extra:
+        raise TypeError("extra must not hold 'grad_fn', which is made of loss_fn wherever it is needed; remove it.")
     if not isinstance(opt, optax.GradientTransformation):
         hint = "call it" if callable(opt) else "pass one"
         raise TypeError(f"opt must be an optimizer such as adaptx.adam(1e-3), got {type(opt).__name__}; {hint}.")
-    lacking = sorted(opt.requires - {"value", *extra}) if isinstance(opt, Transformation) else []
+    lacking = sorted(opt.requires - {"value", "grad_fn", *extra}) if isinstance(opt, Transformation) else []
     if lacking:
         raise TypeError(
             f"the optimizer requires {lacking[0]} at every step, which cannot be computed from the loss alone; pass "

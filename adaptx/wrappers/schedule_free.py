@@ -7,11 +7,11 @@ from jaxtyping import Array, PyTree
 from ..engine.array import arithmetic
 from ..engine.telemetry import read, states
 from ..engine.transformation import Transformation
-from ..engine.tree import as_arrays, concrete, take_apart
+from ..engine.tree import as_arrays, take_apart
 from ..numerics import divide
 from ..values import Scalar, value_class
 from .foreign import took_step
-from .wrapper import Iterates, Row, Wrapper, chosen
+from .wrapper import Iterates, Row, Wrapper, chosen, fine_tree
 
 
 @value_class
@@ -33,11 +33,7 @@ class ScheduleFree(Wrapper):
     r: Scalar = 0.0
     power: Scalar = 2.0
     learning_rate: Scalar | None = None  # γ, where the optimizer inside does not tell it
-
-    @property
-    def kind(self) -> str:
-        """What its state belongs to."""
-        return "schedule_free"
+    family = "schedule_free"
 
     def start(self) -> dict[str, float]:
         """The largest rate, the sum of weights, and the blend that y was formed with."""
@@ -49,9 +45,7 @@ class ScheduleFree(Wrapper):
 
     def init(self, params: PyTree) -> Iterates:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Fresh state for params; shares no buffer with them."""
-        leaves = take_apart(params)
-        fine = leaves.join([concrete(p).astype(arithmetic(p)) for p in leaves.arrays], lambda leaf: leaf)
-        return self.around(self.inner.init(fine if leaves.arrays else params), params)
+        return self.around(self.inner.init(fine_tree(params)), params)
 
     def step(self, grads: PyTree, state: Iterates, params: PyTree, **extra: PyTree) -> tuple[PyTree, Iterates]:
         """(new parameters, new state)."""
@@ -72,9 +66,7 @@ class ScheduleFree(Wrapper):
 
     def reset(self, state: Iterates, params: PyTree) -> Iterates:
         """The state with everything learned from gradients as `init` makes it, and all else as it is."""
-        leaves = take_apart(params)
-        fine = leaves.join([p.astype(arithmetic(p)) for p in as_arrays(leaves.arrays)], lambda leaf: leaf)
-        return self.around(self.inner.reset(state.inner, fine), params)
+        return self.around(self.inner.reset(state.inner, fine_tree(params)), params)
 
 
 def _told(inner: PyTree) -> Array:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 import adaptx
-from cases import DEFAULTS, KINDS, STORED, Case, at
+from cases import KINDS, STORED, THINNED, Case, at, thinned
 from probes import assert_identical, avals, pointers
 
 EVERYTHING = {"weight_decay": 0.1, "max_norm": 1.0, "skip_nonfinite": True, "telemetry": True}
@@ -19,7 +19,7 @@ def tree(c: Case) -> dict:
     return c.fit({**arrays, "zero": jnp.zeros(()), "one": jnp.ones(()), "none": jnp.zeros(())})
 
 
-@pytest.mark.parametrize(("c", "storage"), STORED)
+@pytest.mark.parametrize(("c", "storage"), thinned(STORED))
 def test_fresh_state_shares_no_buffer(c: Case, storage: str):
     p = tree(c)
     for make in (c.build(storage=storage, **EVERYTHING).init, jax.jit(c.build(storage=storage).init)):
@@ -28,7 +28,7 @@ def test_fresh_state_shares_no_buffer(c: Case, storage: str):
         assert not twice, f"these leaves share a buffer: {twice}"
 
 
-@pytest.mark.parametrize(("c", "storage"), STORED)
+@pytest.mark.parametrize(("c", "storage"), thinned(STORED))
 def test_donated_step_runs_and_aliases(c: Case, storage: str):
     """Parameters and state are donated from the first step on, and every byte of them is reused."""
     opt = c.build(0.1, storage=storage)
@@ -82,7 +82,7 @@ def test_init_is_the_same_everywhere(c: Case):
     assert plain.control == ({}, {})
 
 
-@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", THINNED)
 def test_state_of_the_init_under_jit_is_usable(c: Case):
     """One program for init and one for the step; neither leaves a constant in the other."""
     opt, p = c.build(), c.params()

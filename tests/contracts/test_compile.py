@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cases import CASES, DEFAULTS, KINDS, STORED, Case, at, case, run
+from cases import CASES, DEFAULTS, KINDS, STORED, THINNED, Case, at, case, run
 from probes import Traced, assert_close
 
 COMPILERS = 3e-6  # two programs of the same arithmetic fused differently, three steps
@@ -36,7 +36,7 @@ def test_one_trace(c: Case, storage: str):
     assert traced.count == 1
 
 
-@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", THINNED)
 def test_no_eager_compilation_after_warm_up(c: Case, compilations):
     """Steps 3 to 6 outside any jit compile nothing, nor does another learning rate or another weight decay."""
     p, gs = c.params(), [at(c.grads(steps=6), t) for t in range(6)]
@@ -90,7 +90,7 @@ def test_update_is_step(c: Case):
     assert_close(by_update, by_step, rtol=COMPILERS, atol=1e-9)
 
 
-@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", THINNED)
 def test_vmapped_sweep_is_single_runs(c: Case):
     """A batch of learning rates as one program against one run each; the batch as a value, or made under vmap."""
     rates = [1e-3, 0.1, 0.02]

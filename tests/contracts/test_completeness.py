@@ -30,6 +30,13 @@ def test_learning_rate_comes_first(name: str):
     assert next(iter(inspect.signature(optimizers.ALL[name]).parameters)) == "learning_rate"
 
 
+@pytest.mark.parametrize("name", optimizers.ALL)
+def test_says_when_to_use_it(name: str):
+    assert (inspect.getdoc(optimizers.ALL[name]) or "").count("When to use it: ") == 1, (
+        f"the docstring of {name} has no paragraph that begins 'When to use it: '"
+    )
+
+
 @pytest.mark.parametrize("name", rules.ALL)
 def test_rule_says_where_it_is_from(name: str):
     rule = rules.ALL[name]

@@ -9,17 +9,21 @@ from cases import NAMES, STORAGES
 from devices import run_on_devices
 
 PROGRAM = Path(__file__).with_name("sharded_program.py")
-CELLS = [f"{name}-{storage}" for storage in STORAGES for name in NAMES]
-FAST = [cell for cell in CELLS if cell.endswith("-f32") or cell == "adam-bf16"]
 FORMS = ("momentum", "adam", "adafactor", "muon")  # one slot, two, of their own shape, of a whole matrix
-SLOW = [cell for cell in CELLS if cell not in FAST and cell.split("-")[0] in FORMS]
+STORED = [f"{name}-{storage}" for name in FORMS for storage in STORAGES if storage != "f32"]
+FAST = {  # every rule on one kind of mesh by turns, the forms on both; the rest is slow
+    kind: [f"{name}-f32" for i, name in enumerate(NAMES) if i % 2 == turn or name in FORMS] + ["adam-bf16"]
+    for turn, kind in enumerate(("auto", "explicit"))
+}
+SLOW = {kind: [f"{name}-f32" for name in NAMES if f"{name}-f32" not in fast] + STORED for kind, fast in FAST.items()}
 
 
 @pytest.mark.multi
 @pytest.mark.parametrize(
-    "cells", [pytest.param(FAST, id="fast"), pytest.param(SLOW, id="rest", marks=pytest.mark.slow)]
+    ("kind", "cells"),
+    [pytest.param(kind, cells, id=kind) for kind, cells in FAST.items()]
+    + [pytest.param(kind, cells, id=f"{kind}-rest", marks=pytest.mark.slow) for kind, cells in SLOW.items()],
 )
-@pytest.mark.parametrize("kind", ["auto", "explicit"])
 def test_sharded_is_unsharded(kind: str, cells: list[str]):
     """All optimizers in one process: most of its time is starting jax on eight devices."""
     complaints = json.loads(run_on_devices(8, str(PROGRAM), kind, *cells).splitlines()[-1])

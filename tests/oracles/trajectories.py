@@ -4,7 +4,19 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from . import adam_family, adam_memories, classical, extras, factored, matrices, signs
+from . import (
+    adam_family,
+    adam_memories,
+    blocks,
+    classical,
+    extras,
+    factored,
+    kronecker,
+    low_rank,
+    matrices,
+    preconditioned,
+    signs,
+)
 
 ORACLES = {
     "sgd": classical.Sgd,
@@ -38,7 +50,16 @@ ORACLES = {
     "adafactor": factored.Adafactor,
     "came": factored.Came,
     "sm3": factored.Sm3,
+    "adam_mini": blocks.AdamMini,
+    "galore": low_rank.Galore,
+    "apollo": low_rank.Apollo,
+    "apollo_mini": low_rank.ApolloMini,
+    "sgd_sai": blocks.SgdSai,
     "muon": matrices.Muon,
+    "shampoo": preconditioned.Shampoo,
+    "soap": preconditioned.Soap,
+    "psgd_kron": kronecker.PsgdKron,
+    "splus": preconditioned.Splus,
 }
 
 
@@ -115,7 +136,8 @@ def trajectory(
     if options.keys() - OPTIONS:
         raise TypeError(f"options: expected some of {sorted(OPTIONS)}, got {sorted(options)}; pass none but these.")
     params = {k: np.asarray(p, np.float64) for k, p in params.items()}
-    rules = {k: ORACLES[name](**hyper) for k in params}
+    draws = getattr(ORACLES[name], "draws", False)  # random numbers, others at every leaf: leaves are counted by name
+    rules = {k: ORACLES[name](**hyper, **({"leaf": i} if draws else {})) for i, k in enumerate(sorted(params))}
     decay = {k: weight_decay if decay_leaves is None or k in decay_leaves else 0.0 for k in params}
     history = []
     for tree, learning_rate in zip(grads, learning_rates, strict=True):

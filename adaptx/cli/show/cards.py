@@ -28,13 +28,14 @@ class Card:
     slots: list[Slot]
     fields: list[tuple[str, list[Field]]]  # per class: what it is, its hyperparameters
     facts: list[tuple[str, str]]
+    family: str = ""  # of an optimizer
 
 
 @lru_cache
 def registry() -> dict[str, tuple[str, Callable[..., object]]]:
     """Name -> (kind, constructor) of everything that can be shown, kind by kind."""
     kinds = {
-        "optimizer": optimizers.ALL,
+        "optimizer": {name: optimizers.ALL[name] for names in optimizers.FAMILIES.values() for name in names},
         "controller": controllers.ALL,
         "schedule": _functions(schedules),
         "wrapper": _functions(wrappers),
@@ -71,8 +72,11 @@ def _optimizer(name: str) -> Card:
     make = optimizers.ALL[name]
     opt = make()
     rule, controller = opt.rule, opt.controller if opt.of_controller else None
-    told = [inspect.getdoc(make) or ""] if rule.name != name else []
+    doc = inspect.getdoc(make) or ""
+    told = [doc] if rule.name != name else []
     fields, facts = [("rule", fields_of(type(rule)))], _rule_facts(rule)
+    if not told:
+        facts.insert(0, ("when to use it", when(doc)))
     texts = [*told, equations(rule)]
     if controller is not None:
         texts.append(equations(controller))
@@ -82,7 +86,15 @@ def _optimizer(name: str) -> Card:
     facts += [("set here", ", ".join(opt.options.changed()))] if opt.options.changed() else []
     facts.append(("reference", ", ".join(_references(rule, controller))))
     call = called(f"adaptx.{name}", make)
-    return Card(name, "optimizer", first_line(inspect.getdoc(make)), call, texts, slots_of(rule), fields, facts)
+    family, members = next((family, names) for family, names in optimizers.FAMILIES.items() if name in names)
+    facts.append(("family", f"{family}: {', '.join(members)}"))
+    return Card(name, "optimizer", first_line(doc), call, texts, slots_of(rule), fields, facts, family)
+
+
+def when(doc: str) -> str:
+    """What a constructor's docstring says of when to use it, in one line."""
+    told = doc.partition("When to use it: ")[2]
+    return " ".join(told.partition("\n\n")[0].split())
 
 
 def _references(*parts: Rule | Controller | None) -> list[str]:
@@ -125,7 +137,15 @@ def _controller_facts(made: Controller) -> list[tuple[str, str]]:
     scope = {"global": "one rate", "leaf": "one rate per leaf"}.get(made.scope, f"one rate per {made.scope}")
     extra = (f", {name}={'loss' if name == 'value' else '…'}" for name in sorted(made.requires))
     needs = f"gradients and parameters{''.join(extra)}"
-    facts = [("rate", scope), ("needs", needs), ("scalars", ", ".join(base.fields_of(made.Scalars)) or "none")]
+    derived = "any rule"
+    if made.theory is not None:
+        derived = f"{', '.join(made.theory)}; over other rules it runs without a theory"
+    facts = [
+        ("rate", scope),
+        ("derived for", derived),
+        ("needs", needs),
+        ("scalars", ", ".join(base.fields_of(made.Scalars)) or "none"),
+    ]
     if made.exact:
         facts.append(("narrow parameters", "get an f32 master copy unless rounding says otherwise"))
     return facts
