@@ -84,6 +84,7 @@ class Rule(ABC):
     degree: ClassVar[int] = 0  # scaling every gradient by c scales d by c**degree (ε aside): 1 SGD, 0 the Adam family
     reads_params: ClassVar[bool] = False  # whether advance or direction looks at p
     requires: ClassVar[frozenset[str]] = frozenset()  # extra arguments, trees like p: a Hessian's diagonal
+    batches: ClassVar[bool] = False  # leaves of one kind are stacked and see it in one call, by vmap: matrix products
     draws: ClassVar[bool] = False  # random numbers, from k.seed
     ranks: ClassVar[tuple[int, ...] | None] = None  # numbers of axes it accepts; None for any
     reference: ClassVar[str] = ""  # arXiv number or citation

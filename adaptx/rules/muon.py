@@ -43,6 +43,7 @@ class Muon(Rule):
     scale: str = choice("spectral", "rms")  # or "rms"
     Slots = Mean
     pointwise = False
+    batches = True
     ranks = (2, 3)
     reference = "arXiv:2502.16982"
 
