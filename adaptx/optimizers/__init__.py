@@ -16,12 +16,16 @@ from .classical import adagrad as adagrad
 from .classical import momentum as momentum
 from .classical import rmsprop as rmsprop
 from .classical import sgd as sgd
+from .hidden import hidden_matrices as hidden_matrices
 from .layers import lamb as lamb
 from .layers import lars as lars
 from .low_memory import adafactor as adafactor
 from .low_memory import came as came
 from .low_memory import sm3 as sm3
+from .matrices import dion as dion
 from .matrices import muon as muon
+from .matrices import normuon as normuon
+from .matrices import scion as scion
 from .memories import adan as adan
 from .memories import ademamix as ademamix
 from .memories import adopt as adopt
@@ -45,7 +49,7 @@ ALL = {
         adan, adopt, ademamix, simplified_ademamix, laprop, mars, novograd,
         lion, signum, tiger, rprop,
         adafactor, came, sm3,
-        muon,
+        muon, normuon, scion, dion,
         lars, lamb,
     )
 }  # fmt: skip

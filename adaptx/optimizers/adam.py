@@ -5,7 +5,7 @@ from typing import Unpack
 from .. import rules
 from ..base import Rule
 from ..engine.optimizer import Optimizer, Rate, build
-from ..engine.options import EngineOptions, flat
+from ..engine.options import EngineOptions
 from ..values import Scalar
 
 
@@ -50,8 +50,9 @@ def adamw(
 
     Loshchilov & Hutter, "Decoupled weight decay regularization", 2019, arXiv:1711.05101 (as torch scales it: by lr).
     """
-    options = {"weight_decay": 1e-2, **flat(engine)}
-    return build("adamw", rules.Adam(b1, b2, eps, debias, amsgrad, nesterov), learning_rate, options)
+    return build(
+        "adamw", rules.Adam(b1, b2, eps, debias, amsgrad, nesterov), learning_rate, engine, usual={"weight_decay": 1e-2}
+    )
 
 
 def nadam(
@@ -86,8 +87,7 @@ def nadamw(
     **engine: Unpack[EngineOptions],
 ) -> Optimizer:
     """NAdam with decoupled weight decay λ = 0.01. Arguments as in `nadam`."""
-    options = {"weight_decay": 1e-2, **flat(engine)}
-    return build("nadamw", _nesterov(b1, b2, eps, momentum_decay), learning_rate, options)
+    return build("nadamw", _nesterov(b1, b2, eps, momentum_decay), learning_rate, engine, usual={"weight_decay": 1e-2})
 
 
 def _nesterov(b1: Scalar, b2: Scalar, eps: Scalar, momentum_decay: Scalar | None) -> Rule:

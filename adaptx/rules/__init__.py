@@ -13,6 +13,7 @@ from .adopt import Adopt as Adopt
 from .averages import Average as Average
 from .averages import BiasCorrection as BiasCorrection
 from .came import Came as Came
+from .dion import Dion as Dion
 from .kate import Kate as Kate
 from .laprop import Laprop as Laprop
 from .lion import Lion as Lion
@@ -20,11 +21,13 @@ from .mars import Mars as Mars
 from .momentum import Momentum as Momentum
 from .muon import Muon as Muon
 from .nadam import Nadam as Nadam
+from .normuon import Normuon as Normuon
 from .novograd import Novograd as Novograd
 from .qhadam import Qhadam as Qhadam
 from .radam import Radam as Radam
 from .rmsprop import Rmsprop as Rmsprop
 from .rprop import Rprop as Rprop
+from .scion import Scion as Scion
 from .sgd import Sgd as Sgd
 from .signum import Signum as Signum
 from .simplified_ademamix import SimplifiedAdemamix as SimplifiedAdemamix
@@ -60,4 +63,7 @@ ALL = {
     "came": Came,
     "sm3": Sm3,
     "muon": Muon,
+    "scion": Scion,
+    "normuon": Normuon,
+    "dion": Dion,
 }

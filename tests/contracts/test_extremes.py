@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import adaptx
-from cases import CASES, DEFAULTS, DTYPES, EQUATIONS, Case, case
+from cases import CASES, DEFAULT_DECAY, DEFAULTS, DTYPES, EQUATIONS, Case, case
 from probes import assert_close, assert_identical, flat
 
 ONCE = 1e-6  # a handful of f32 roundings
@@ -72,7 +72,8 @@ def test_derivative_through_a_step_is_finite_at_zero(c: Case):
     for eps in ({}, c.eps(0.0)):
         slopes = slope(c.fit(jnp.zeros(3)), c.fit(jnp.ones(3)), c.build(0.01, **eps))
         assert np.all(np.isfinite(flat(slopes))), eps
-        decayed = -6.0 * 1e-2 if c.constructor == "adamw" else 0.0  # three parameters of 1, two steps, wd = 0.01
+        decay = DEFAULT_DECAY.get(c.constructor, 0.0)
+        decayed = -6.0 * decay * (1.0 - 0.01 * decay)  # three parameters of 1, two steps
         assert float(slopes[2].learning_rate) == pytest.approx(decayed, rel=1e-3, abs=1e-9)
 
 

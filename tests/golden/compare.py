@@ -34,13 +34,14 @@ def excess(got: np.ndarray, want: np.ndarray, rtol: float, leaves: Collection[st
 def still(row: Row) -> np.ndarray:
     """Which entries must keep their first value to the last bit: those without a gradient, unless they decay.
 
-    Muon makes the rows of a matrix orthogonal, which moves an entry without a gradient, but not a row without one.
+    Muon and its kin make the rows of a matrix orthogonal, which moves an entry without a gradient, but not a row without
+    one.
     """
     mask = {k: np.zeros(inputs.LEAVES[k], bool) for k in row.leaves}
-    decays = row.constructor == "adamw" or row.engine.get("weight_decay", 0.0) != 0.0
+    decays = row.constructor in ("adamw", "scion") or row.engine.get("weight_decay", 0.0) != 0.0
     matrices_only = row.engine.get("decay_mask") == "matrices"
     for k in mask.keys() & inputs.ALWAYS_ZERO.keys():
         index = inputs.ALWAYS_ZERO[k]
-        alone = row.constructor != "muon" or len(index) < mask[k].ndim
+        alone = row.constructor not in ("muon", "normuon", "scion", "dion") or len(index) < mask[k].ndim
         mask[k][index] = alone and (not decays or (matrices_only and k not in inputs.MATRICES))
     return inputs.flatten(mask).astype(bool)

@@ -38,6 +38,9 @@ ORACLES = {
     "came": factored.Came,
     "sm3": factored.Sm3,
     "muon": matrices.Muon,
+    "normuon": matrices.Normuon,
+    "scion": matrices.Scion,
+    "dion": matrices.Dion,
 }
 
 
