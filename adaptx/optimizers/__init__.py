@@ -5,7 +5,7 @@
 
 from collections.abc import Callable
 
-from ..engine.optimizer import Optimizer
+from ..engine.transformation import Transformation
 from .adam_family import adam as adam
 from .adam_family import adamax as adamax
 from .adam_family import adamw as adamw
@@ -62,7 +62,7 @@ from .signs import rprop as rprop
 from .signs import signum as signum
 from .signs import tiger as tiger
 
-ALL: dict[str, Callable[..., Optimizer]] = {
+ALL: dict[str, Callable[..., Transformation]] = {
     make.__name__: make
     for make in (
         sgd, momentum, adagrad, rmsprop,

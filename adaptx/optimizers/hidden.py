@@ -94,6 +94,7 @@ def with_adamw(
     own = {key: x for key, x in engine.items() if key not in WHOLE}
     matrices = build(name, rule, learning_rate, own, fixed={"adamw": False})
     shared = {key: own[key] for key in SHARED if key in own and (key != "storage" or isinstance(own[key], str))}
-    rest = make_adamw(**{**AUXILIARY, **shared, **(adamw or {})})
+    beside: dict[str, PyTree] = {**AUXILIARY, **shared, **(adamw or {})}
+    rest = make_adamw(**beside)
     whole = {key: x for key, x in engine.items() if key in WHOLE}
     return route({name: matrices, "adamw": rest}, hidden_matrices(hidden, name, "adamw"), **whole)

@@ -64,4 +64,4 @@ class Muon(Rule):
         x = orthogonalized(
             as_matrices(u, self.view, self.output), self.coefficients, self.steps, self.eps, self.precision
         )
-        return spectral_length(*x.shape[-2:], self.scale) * as_before(x, g.shape, self.output)
+        return spectral_length(x.shape[-2], x.shape[-1], self.scale) * as_before(x, g.shape, self.output)
