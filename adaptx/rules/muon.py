@@ -40,9 +40,9 @@ class Muon(Rule):
     nesterov: bool = switch(True)
     steps: int = count(5)  # ≥ 1
     scale: str = choice("spectral", "rms")  # or "rms"
-    view: str = choice(*VIEWS)
-    output: str = choice(*OUTPUTS)
-    precision: str = choice(*PRECISIONS)
+    view: str = choice(*VIEWS)  # or "first", "last": of more than two axes
+    output: str = choice(*OUTPUTS)  # or "columns"
+    precision: str = choice(*PRECISIONS)  # or "full", of the products
     Slots = Mean
     pointwise = False
     batches = True

@@ -34,8 +34,7 @@ def excess(got: np.ndarray, want: np.ndarray, rtol: float, leaves: Collection[st
 def still(row: Row) -> np.ndarray:
     """Which entries must keep their first value to the last bit: those without a gradient, unless they decay.
 
-    Muon and its kin make the rows of a matrix orthogonal, which moves an entry without a gradient, but not a row without
-    one.
+    Muon and its kin make rows orthogonal, which moves an entry without a gradient, but not a row without one.
     """
     mask = {k: np.zeros(inputs.LEAVES[k], bool) for k in row.leaves}
     decays = row.constructor in ("adamw", "scion") or row.engine.get("weight_decay", 0.0) != 0.0

@@ -27,6 +27,7 @@ Not in the table, because no flags make the two agree (largest distance in a par
 """
 
 from .row import Row
+from .rows_matrices import MATRIX_ROWS
 
 L2 = {"weight_decay": 0.1, "decay_mode": "l2"}
 OUTSIDE = {"eps_in_sqrt": False}
@@ -209,6 +210,6 @@ OPTAX_FAMILY = (
     Row("optax", "signum_decay", "signum", {"decay": 0.965}, {"weight_decay": 0.1}, learning_rate=1e-3),
 )
 
-PEERS: tuple[tuple[Row, ...], ...] = ()  # the tables of rows_<peer>.py, a file for the authors' programs of a family
+PEERS: tuple[tuple[Row, ...], ...] = (MATRIX_ROWS,)  # of rows_<peer>.py: authors' programs, a file a family
 RECORDED = sum(PEERS, TORCH + TORCH_MORE + TORCH_FAMILY + OPTAX + OPTAX_MORE + OPTAX_FAMILY)  # what the files hold
 ROWS = RECORDED  # what the library is held to

@@ -69,7 +69,8 @@ def card(name: str) -> Card:
 
 def _optimizer(name: str) -> Card:
     make = optimizers.ALL[name]
-    opt = make()
+    routes = "adamw" in inspect.signature(make).parameters
+    opt = make(adamw=False) if routes else make()
     rule, controller = opt.rule, opt.controller if opt.of_controller else None
     told = [inspect.getdoc(make) or ""] if rule.name != name else []
     fields, facts = [("rule", fields_of(type(rule)))], _rule_facts(rule)
@@ -79,6 +80,8 @@ def _optimizer(name: str) -> Card:
         fields.append(("controller", fields_of(type(controller))))
         facts += _controller_facts(controller)
     facts += [("metrics", ", ".join(opt.metric_names)), ("engine options", ", ".join(ENGINE_OPTIONS))]
+    if routes:
+        facts.append(("rest of the tree", "adamw has embeddings, heads, vectors and scalars, unless adamw=False"))
     facts.append(("reference", ", ".join(_references(rule, controller))))
     call = called(f"adaptx.{name}", make)
     return Card(name, "optimizer", first_line(inspect.getdoc(make)), call, texts, slots_of(rule), fields, facts)
@@ -116,7 +119,7 @@ def _rule_facts(rule: Rule) -> list[tuple[str, str]]:
         ("pointwise", "yes: an element sees nothing but itself" if rule.pointwise else "no"),
         ("degree", f"{rule.degree}: scaling every gradient by c {scaled} (ε aside)"),
         ("needs", ", ".join(("gradients", *(["parameters"] if rule.reads_params else []), *sorted(rule.requires)))),
-        ("takes", "any array" if rule.ranks is None else f"arrays with {' or '.join(map(str, rule.ranks))} axes"),
+        ("takes", "any array" if rule.ranks is None else f"arrays with {base.counts_in_words(rule.ranks)} axes"),
     ]
 
 
