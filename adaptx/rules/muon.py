@@ -63,4 +63,5 @@ class Muon(Rule):
         x = orthogonalized(
             as_matrices(u, self.view, self.output), self.coefficients, self.steps, self.eps, self.precision
         )
-        return spectral_length(*x.shape[-2:], self.scale) * as_before(x, g.shape, self.output)
+        rows, columns = x.shape[-2:]
+        return spectral_length(rows, columns, self.scale) * as_before(x, g.shape, self.output)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
+from typing import Any
 
 from adaptx import base, controllers, optimizers, schedules, wrappers
 from adaptx.base import Controller, Rule
@@ -68,7 +69,7 @@ def card(name: str) -> Card:
 
 
 def _optimizer(name: str) -> Card:
-    make = optimizers.ALL[name]
+    make: Any = optimizers.ALL[name]
     routes = "adamw" in inspect.signature(make).parameters
     opt = make(adamw=False) if routes else make()
     rule, controller = opt.rule, opt.controller if opt.of_controller else None
