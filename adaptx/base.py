@@ -137,7 +137,7 @@ class Rule(ABC):
         """What it expects instead of an array of this shape, in words; None where it takes it."""
         if self.ranks is None or len(shape) in self.ranks:
             return None
-        return f"arrays with {' or '.join(map(str, self.ranks))} axes"
+        return f"arrays with {counts_in_words(self.ranks)} axes"
 
     def debiased(self) -> dict[str, int]:
         """The decays by whose 1 − bᵗ it divides, and up to how many steps ahead of t."""
@@ -207,6 +207,11 @@ def _declared(hint: object) -> Slot:
 def fields_of(record: type) -> tuple[str, ...]:
     """The names of a NamedTuple's fields."""
     return record._fields  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def counts_in_words(counts: tuple[int, ...]) -> str:
+    """Numbers that follow one another, as "2 or 3" or "2 to 5"."""
+    return f"{counts[0]} to {counts[-1]}" if len(counts) > 2 else " or ".join(map(str, counts))
 
 
 class Leaf(NamedTuple):

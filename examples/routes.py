@@ -48,7 +48,7 @@ def main():
     print(f"first kernel frozen: loss {metrics['loss'][0]:.3f} -> {frozen:.3f} in {STEPS} steps")
     assert jnp.array_equal(params["first"]["kernel"], start)
 
-    thawed = opt.replace(hidden=adaptx.muon(0.02))
+    thawed = opt.replace(hidden=adaptx.muon(0.02, adamw=False))  # all of its group
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         state = adaptx.convert(state, opt, thawed, params)

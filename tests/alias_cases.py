@@ -54,7 +54,7 @@ class Entry:
 
 
 def routed(rate):
-    groups = {"matrices": adaptx.muon(rate), "rest": adaptx.adam(rate)}
+    groups = {"matrices": adaptx.muon(rate, adamw=False), "rest": adaptx.adam(rate)}
     return adaptx.route(groups, by={"^w$": "matrices"}, default="rest")
 
 

@@ -35,13 +35,7 @@ DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
 PAIRS = [(p, g) for p in DTYPES for g in DTYPES]
 STORAGES = list(storages.NAMES)
 SCALES = inputs.SCALES  # of the gradients: far above every eps, about its root, about eps itself
-DEFAULT_DECAY = {
-    "adamw": 1e-2,
-    "stableadamw": 1e-2,
-    "nadamw": 1e-2,
-    "tiger": 1e-2,
-    "scion": 1.0,
-}  # the constructor's default; an oracle has none
+DEFAULT_DECAY = {"adamw": 1e-2, "stableadamw": 1e-2, "nadamw": 1e-2, "tiger": 1e-2, "scion": 1.0}  # an oracle has none
 
 VARIANTS: dict[str, dict[str, dict]] = {
     "momentum": {

@@ -80,9 +80,9 @@ OPTAX = [
     Pair("lion", lambda **o: adaptx.lion(decreasing, **o), lambda: optax.lion(decreasing, weight_decay=0.0)),
     Pair("adafactor", lambda **o: adaptx.adafactor(decreasing, min_dim_size_to_factor=4, **o),
          lambda: optax.adafactor(decreasing, 4)),
-    Pair("muon", lambda **o: adaptx.muon(0.02, nesterov=False, scale="rms", **o),
+    Pair("muon", lambda **o: adaptx.muon(0.02, nesterov=False, scale="rms", adamw=False, **o),
          lambda: contrib_muon(nesterov=False), MATRICES),
-    Pair("muon_nesterov", lambda **o: adaptx.muon(0.02, scale="rms", **o), contrib_muon, MATRICES, 400),
+    Pair("muon_nesterov", lambda **o: adaptx.muon(0.02, scale="rms", adamw=False, **o), contrib_muon, MATRICES, 400),
 ]
 # fmt: on
 
@@ -205,7 +205,8 @@ TORCH = [
     Pair("adamw", lambda **o: adaptx.adamw(0.01, **o), lambda ps, t: t.AdamW(ps, 0.01)),
     Pair("adafactor", lambda **o: adaptx.adafactor(lambda k: jnp.minimum(0.1, 1 / jnp.sqrt(k + 1.0)), eps1=0.0, **o),
          lambda ps, t: t.Adafactor(ps, 0.1)),
-    Pair("muon", lambda **o: adaptx.muon(0.02, **o), lambda ps, t: t.Muon(ps, 0.02, weight_decay=0.0), MATRICES),
+    Pair("muon", lambda **o: adaptx.muon(0.02, adamw=False, **o),
+         lambda ps, t: t.Muon(ps, 0.02, weight_decay=0.0), MATRICES),
 ]
 # fmt: on
 BF16_ITERATION = 5e-2  # torch's Muon iterates in bf16 and so is off by its roundings; its momentum is not

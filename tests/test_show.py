@@ -12,6 +12,7 @@ from adaptx.cli.main import main
 from adaptx.cli.show import cards, source
 from adaptx.cli.show.slots import EXAMPLE, NAMES
 from adaptx.engine.tree import take_apart
+from cases import plain
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_every_card_is_complete(shown, name):
 @pytest.mark.parametrize("name", optimizers.ALL)
 def test_slots_cost_what_the_engine_says(name):
     for storage, column in zip(NAMES, range(3), strict=True):
-        opt = optimizers.ALL[name](storage=storage)
+        opt = plain(name)(storage=storage)
         cost = opt.costs(take_apart({"w": EXAMPLE}))[0]
         slots = [slot for slot in cards.card(name).slots if slot.used]
         assert [slot.name for slot in slots] == list(opt.rule.slots())

@@ -94,7 +94,7 @@ for kind in (AxisType.Auto, AxisType.Explicit):
             rng = np.random.default_rng(seed)
             whole = {k: rng.normal(size=(16, 32)).astype(np.float32) for k in SPECS}
             return whole, {k: jax.device_put(x, NamedSharding(mesh, SPECS[k])) for k, x in whole.items()}
-        opt = adaptx.muon(0.1, weight_decay=0.1)
+        opt = adaptx.muon(0.1, weight_decay=0.1, adamw=False)
         (p, ps), (g, gs) = tree(0), tree(1)
         step = jax.jit(opt.step)
         want, _ = opt.step(g, opt.init(p), p)

@@ -9,13 +9,14 @@ import pytest
 
 import adaptx
 from adaptx import controllers, optimizers
+from cases import plain
 from devices import run_on_devices
 from probes import is_like_params
 
 WIDE = {"w": jnp.ones((4, 8)), "v": jnp.full((2, 8), 2.0)}  # matrices, which every rule takes
 NARROW = {name: x.astype(jnp.bfloat16) for name, x in WIDE.items()}
 SMALL = {"storage_exclude": 0}  # stored narrow although they are small
-TO_FREEZE = {"hidden": adaptx.muon(), "rest": adaptx.adam(controllers.prodigy()), "frozen": adaptx.freeze()}
+TO_FREEZE = {"hidden": adaptx.muon(adamw=False), "rest": adaptx.adam(controllers.prodigy()), "frozen": adaptx.freeze()}
 
 
 def prodigious(**options):
@@ -25,7 +26,7 @@ def prodigious(**options):
 OPTIMIZERS = {
     **{name: (make(), WIDE) for name, make in optimizers.ALL.items()},
     **{name: (adaptx.adam(make(0.1)), WIDE) for name, make in controllers.ALL.items()},
-    **{f"{kind}-{name}": (optimizers.ALL[name](storage=kind, **SMALL), WIDE)
+    **{f"{kind}-{name}": (plain(name)(storage=kind, **SMALL), WIDE)
        for kind in ("bf16", "int8") for name in ("momentum", "adam", "adafactor", "muon")},
     **{f"{policy}-{layout}": (adaptx.adam(rounding=policy, layout=layout), NARROW)
        for policy in ("nearest", "stochastic", "kahan", "master") for layout in ("leaf", "packed")},

@@ -134,7 +134,7 @@ STEEP = [{"w": x + jnp.where(jnp.arange(384) < 256, 4.0, -4.0)} for x in FINE]
 ODD = {
     "centred": lambda **k: build("centred", Centred(), 0.1, k),
     "adafactor": lambda **k: adaptx.adafactor(0.1, b1=0.9, **k),
-    "muon": lambda **k: adaptx.muon(0.1, **k),
+    "muon": lambda **k: adaptx.muon(0.1, adamw=False, **k),
 }
 
 

@@ -229,7 +229,7 @@ def route(
 ) -> Route:
     """Several optimizers in one: which of them each leaf has.
 
-    `adaptx.route({"hidden": muon(0.02), "rest": adamw(3e-4)}, by={"kernel$": "hidden"}, default="rest", max_norm=1.0)`
+    `adaptx.route({"hidden": lion(1e-4), "rest": adamw(3e-4)}, by={"kernel$": "hidden"}, default="rest", max_norm=1.0)`
 
     Args:
         groups: name -> an adaptx optimizer, another route, or `adaptx.freeze()`.

@@ -19,7 +19,7 @@ Which = str | Callable[[str, Array], bool] | None  # a path regex, a function of
 Rest = Mapping[str, Any] | Literal[False] | None  # hyperparameters of adamw, or no adamw
 
 SHARED = ("storage", "storage_exclude", "rounding")  # options of the matrices that the rest has too
-AUXILIARY = {"learning_rate": 3e-4, "b1": 0.9, "b2": 0.95, "eps": 1e-10, "weight_decay": 0.0}
+AUXILIARY: Mapping[str, Any] = {"learning_rate": 3e-4, "b1": 0.9, "b2": 0.95, "eps": 1e-10, "weight_decay": 0.0}
 # a part of a path that names what stands before or behind the hidden layers
 ENDS = re.compile(
     r"embed|logits|^w[tp]e$|lm_?head|^(cls|mlm|out|output|policy|value)?_?heads?(_?\d+)?$|^classifier", re.I

@@ -93,6 +93,8 @@ def normuon(
         adamw: as in `muon`.
         **engine: as in `muon`.
 
+    When to use it: as muon, where neurons' steps are to be of one length; one number more for every neuron.
+
     Li et al., 2025, arXiv:2510.05491.
     """
     rule = rules.Normuon(decay, b2, eps, eps2, coefficients, nesterov, steps, scale, view, output, precision)
@@ -122,6 +124,9 @@ def dion(
         hidden: as in `muon`.
         adamw: as in `muon`.
         **engine: as in `muon`.
+
+    When to use it: as muon on matrices split over many devices: products and factors of rank r in place of whole
+    iterations.
 
     Ahn et al., 2025, arXiv:2504.05295.
     """
@@ -160,6 +165,8 @@ def scion(
         output: the side of the matrix that is the layer's output, "rows" (W x) or "columns" (x W; embedding tables).
         precision: as in `muon`.
         **engine: see `EngineOptions`. weight_decay=0 is the unconstrained form.
+
+    When to use it: rates that carry over from narrow to wide networks; matrices spectral, ends with the norm "sign".
 
     Pethick et al., 2025, arXiv:2502.07529.
     """

@@ -41,8 +41,8 @@ class Dion(Rule):
     decay: Decay | Scalar = rate(0.95)  # μ, in [0, 1)
     eps: Scalar = real(1e-8, low=0.0)  # ≥ 0, units of g
     rank_fraction: float = share(1.0)  # in (0, 1], of the shorter side
-    view: str = choice(*VIEWS)
-    output: str = choice(*OUTPUTS)
+    view: str = choice(*VIEWS)  # or "first", "last": of more than two axes
+    output: str = choice(*OUTPUTS)  # or "columns"
     Slots = LowRank
     pointwise = False
     batches = True

@@ -40,9 +40,9 @@ class Muon(Rule):
     nesterov: bool = switch(True)
     steps: int = count(5)  # ≥ 1
     scale: str = choice("spectral", "rms")  # or "rms"
-    view: str = choice(*VIEWS)
-    output: str = choice(*OUTPUTS)
-    precision: str = choice(*PRECISIONS)
+    view: str = choice(*VIEWS)  # or "first", "last": of more than two axes
+    output: str = choice(*OUTPUTS)  # or "columns"
+    precision: str = choice(*PRECISIONS)  # or "full", of the products
     Slots = Mean
     pointwise = False
     batches = True
@@ -64,4 +64,5 @@ class Muon(Rule):
         x = orthogonalized(
             as_matrices(u, self.view, self.output), self.coefficients, self.steps, self.eps, self.precision
         )
-        return spectral_length(x.shape[-2], x.shape[-1], self.scale) * as_before(x, g.shape, self.output)
+        rows, columns = x.shape[-2:]
+        return spectral_length(rows, columns, self.scale) * as_before(x, g.shape, self.output)

@@ -40,16 +40,16 @@ class Normuon(Rule):
     """NorMuon. Looks at whole matrices; one slot and a number a row."""
 
     decay: Decay | Scalar = rate(0.95)  # μ, in [0, 1)
-    b2: Decay | Scalar = rate(0.95)
+    b2: Decay | Scalar = rate(0.95)  # β₂, in [0, 1)
     eps: Scalar = real(1e-7, low=0.0)  # ≥ 0, units of ‖u‖
     eps2: Scalar = real(1e-10, low=0.0)  # ≥ 0, beside √v, no unit
     coefficients: tuple[Scalar, ...] = several_of((3.4445, -4.7750, 2.0315), 3)  # a, b, c
     nesterov: bool = switch(True)
     steps: int = count(5)  # ≥ 1
-    scale: str = choice("spectral", "rms")
-    view: str = choice(*VIEWS)
-    output: str = choice(*OUTPUTS)
-    precision: str = choice(*PRECISIONS)
+    scale: str = choice("spectral", "rms")  # or "rms"
+    view: str = choice(*VIEWS)  # or "first", "last": of more than two axes
+    output: str = choice(*OUTPUTS)  # or "columns"
+    precision: str = choice(*PRECISIONS)  # or "full", of the products
     Slots = Neurons
     pointwise = False
     batches = True
@@ -60,11 +60,11 @@ class Normuon(Rule):
         return 0.0 if name == "m" else rows_of(as_matrices(p, self.view, self.output))
 
     def advance(self, g, s, p, k):
-        m = ema(s.m, g, self.decay)
-        return Neurons(m, ema(s.v, jnp.mean(jnp.square(self._orthogonal(g, m)), -1), self.b2))
+        m, orthogonal = self._momentum(g, s)
+        return Neurons(m, ema(s.v, jnp.mean(jnp.square(orthogonal), -1), self.b2))
 
     def direction(self, g, s, old, p, k):
-        orthogonal = self._orthogonal(g, s.m)
+        _, orthogonal = self._momentum(g, old)  # the compiler has it from `advance`, unless slots are stored narrow
         rows, columns = orthogonal.shape[-2:]
         x = over_norm(divide(orthogonal, root(s.v)[..., None] + self.eps2), 0)
         if self.scale == "rms":
@@ -77,7 +77,9 @@ class Normuon(Rule):
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit)
 
-    def _orthogonal(self, g, m):
+    def _momentum(self, g, s):
+        """m after this gradient, O."""
+        m = ema(s.m, g, self.decay)
         u = self.decay.complement * g + self.decay.rate * m if self.nesterov else m
         u = as_matrices(u, self.view, self.output)
-        return orthogonalized(u, self.coefficients, self.steps, self.eps, self.precision)
+        return m, orthogonalized(u, self.coefficients, self.steps, self.eps, self.precision)

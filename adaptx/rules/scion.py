@@ -40,14 +40,14 @@ class Scion(Rule):
     """Scion. Looks at whole arrays; one slot."""
 
     decay: Decay | Scalar = rate(0.9)  # β, in [0, 1)
-    norm: str = choice("spectral", "sign", "column", "row")
+    norm: str = choice("spectral", "sign", "column", "row")  # or "sign", "column", "row"
     radius: Scalar = real(1.0, low=0.0)  # ρ ≥ 0, units of p
     eps: Scalar = real(1e-7, low=0.0)  # ≥ 0, units of g
     coefficients: tuple[Scalar, ...] = several_of((3.4445, -4.7750, 2.0315), 3)  # a, b, c
     steps: int = count(5)  # ≥ 1
-    view: str = choice(*VIEWS)
-    output: str = choice(*OUTPUTS)
-    precision: str = choice(*PRECISIONS)
+    view: str = choice(*VIEWS)  # or "first", "last": of more than two axes
+    output: str = choice(*OUTPUTS)  # or "columns"
+    precision: str = choice(*PRECISIONS)  # or "full", of the products
     Slots = Mean
     pointwise = False
     batches = True

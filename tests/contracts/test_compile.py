@@ -9,7 +9,7 @@ from cases import CASES, DEFAULTS, KINDS, STORED, THINNED, Case, at, case, run
 from probes import Traced, assert_close
 
 COMPILERS = 3e-6  # two programs of the same arithmetic fused differently, three steps
-ITERATED = 1e-4  # of muon, whose iteration triples small singular values and their roundings every time
+ITERATED = 1e-4  # of muon and its kin, whose iteration triples small singular values and their roundings every time
 EVERYTHING = {"weight_decay": 0.1, "max_norm": 1.0, "skip_nonfinite": True, "telemetry": True, "lr_scale": {"w": 0.5}}
 # adam in narrow storage is in test_storage_matrix.py
 REPLICAS = [
@@ -20,7 +20,7 @@ REPLICAS = [
 
 def tolerance(c: Case) -> tuple[float, float]:
     """(relative, absolute) between two programs of one optimizer."""
-    return (ITERATED, 1e-6) if c.constructor == "muon" else (COMPILERS, 1e-9)
+    return (ITERATED, 1e-6) if c.constructor in ("muon", "normuon", "scion", "dion") else (COMPILERS, 1e-9)
 
 
 @pytest.mark.parametrize(("c", "storage"), STORED)

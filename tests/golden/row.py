@@ -9,7 +9,7 @@ EXACT = 1e-12  # float64 against float64: rounding alone, over 50 steps
 class Row:
     """`getattr(adaptx, constructor)(learning_rate, **rule, **engine)` against `peer`."""
 
-    peer: str  # "torch", "optax", or what the table of an author's program names
+    peer: str  # "torch", "optax", or the name of a table of authors' programs
     name: str
     constructor: str
     rule: dict = field(default_factory=dict)  # hyperparameters of the rule

@@ -34,6 +34,7 @@ from .row import Row
 from .rows_authors import AUTHORS
 from .rows_engine import ENGINE
 from .rows_low_memory import LOW_MEMORY
+from .rows_matrices import MATRIX_ROWS
 from .rows_preconditioned import ROWS as PRECONDITIONED
 
 L2 = {"weight_decay": 0.1, "decay_mode": "l2"}
@@ -217,7 +218,7 @@ OPTAX_FAMILY = (
     Row("optax", "signum_decay", "signum", {"decay": 0.965}, {"weight_decay": 0.1}, learning_rate=1e-3),
 )
 
-# the tables of rows_<peer>.py, a file for the authors' programs of a family
-PEERS: tuple[tuple[Row, ...], ...] = (ENGINE, LOW_MEMORY, AUTHORS, PRECONDITIONED)
+# the tables of rows_<peer>.py: authors' programs, a file a family
+PEERS: tuple[tuple[Row, ...], ...] = (ENGINE, LOW_MEMORY, AUTHORS, PRECONDITIONED, MATRIX_ROWS)
 RECORDED = sum(PEERS, TORCH + TORCH_MORE + TORCH_FAMILY + OPTAX + OPTAX_MORE + OPTAX_FAMILY)  # what the files hold
 ROWS = RECORDED  # what the library is held to

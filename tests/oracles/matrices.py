@@ -7,7 +7,7 @@ arXiv:2502.16982.
 The post accumulates B <- decay B + g, the program averages. The iteration divides by the norm, so the two are one rule
 but for eps: the sum is the average over 1 - decay, and eps counts that much less against it. Averages here.
 
-NorMuon: Li et al. 2025, arXiv:2510.05491, Algorithm 1, and the program, github.com/zichongli5/NorMuon. Scion: Pethick
+NorMuon: Li et al. 2025, arXiv:2510.05491, Algorithm 1, and its program, github.com/zichongli5/NorMuon. Scion: Pethick
 et al. 2025, arXiv:2502.07529, and github.com/LIONS-EPFL/scion. Dion: Ahn et al. 2025, arXiv:2504.05295, Algorithm 1,
 and github.com/microsoft/dion.
 """

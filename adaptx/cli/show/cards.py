@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from types import ModuleType
+from typing import Any
 
 from adaptx import base, controllers, optimizers, schedules, wrappers
 from adaptx.base import Controller, Rule
@@ -69,8 +70,9 @@ def card(name: str) -> Card:
 
 
 def _optimizer(name: str) -> Card:
-    make = optimizers.ALL[name]
-    opt = make()
+    make: Any = optimizers.ALL[name]
+    routes = "adamw" in inspect.signature(make).parameters
+    opt = make(adamw=False) if routes else make()
     rule, controller = opt.rule, opt.controller if opt.of_controller else None
     doc = inspect.getdoc(make) or ""
     told = [doc] if rule.name != name else []
@@ -84,6 +86,8 @@ def _optimizer(name: str) -> Card:
         facts += _controller_facts(controller)
     facts += [("metrics", ", ".join(opt.metric_names)), ("engine options", ", ".join(ENGINE_OPTIONS))]
     facts += [("set here", ", ".join(opt.options.changed()))] if opt.options.changed() else []
+    if routes:
+        facts.append(("rest of the tree", "adamw has embeddings, heads, vectors and scalars, unless adamw=False"))
     facts.append(("reference", ", ".join(_references(rule, controller))))
     call = called(f"adaptx.{name}", make)
     family, members = next((family, names) for family, names in optimizers.FAMILIES.items() if name in names)
@@ -131,7 +135,7 @@ def _rule_facts(rule: Rule) -> list[tuple[str, str]]:
         ("pointwise", "yes: an element sees nothing but itself" if rule.pointwise else "no"),
         ("degree", f"{rule.degree}: scaling every gradient by c {scaled} (ε aside)"),
         ("needs", ", ".join(("gradients", *(["parameters"] if rule.reads_params else []), *sorted(rule.requires)))),
-        ("takes", "any array" if rule.ranks is None else f"arrays with {' or '.join(map(str, rule.ranks))} axes"),
+        ("takes", "any array" if rule.ranks is None else f"arrays with {base.counts_in_words(rule.ranks)} axes"),
     ]
 
 
