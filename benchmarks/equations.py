@@ -19,6 +19,7 @@ import importlib
 import inspect
 import io
 import statistics
+import sys
 import tokenize
 from collections.abc import Callable, Iterable
 from functools import cache
@@ -57,7 +58,7 @@ PEERS = {
     "madgrad": ("scale_by_madgrad",),
     "acprop": ("scale_by_acprop",),
     "galore": ("scale_by_galore",),
-    "sophia": ("scale_by_sophia", "sophia"),  # whichever there is
+    "sophia": ("scale_by_sophia",),
 }
 STEP = ("advance", "direction", "update_fn", "update")
 SKIPPED = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
@@ -175,9 +176,8 @@ def ours(name: str, package: dict[Path, Source]) -> Counted:
 
 def theirs(names: tuple[str, ...]) -> Counted | None:
     """What optax has of these functions, with what only they use; None where it has none."""
-    found = [getattr(optax, name, None) or getattr(optax.contrib, name, None) for name in names]
     by_module: dict[str, list[str]] = {}
-    for function in filter(None, found):
+    for function in filter(None, map(found_in_optax, names)):
         function = inspect.unwrap(function)
         by_module.setdefault(function.__module__, []).append(function.__name__)
     parts = []
@@ -185,6 +185,12 @@ def theirs(names: tuple[str, ...]) -> Counted | None:
         source = module_source(module)
         parts.append(of_definitions(source, closed(source, functions, lambda name: False)))
     return together(parts) if parts else None
+
+
+def found_in_optax(name: str) -> Callable | None:
+    """The function of a name in optax or optax.contrib, or in a module of the latter that keeps it to itself."""
+    inside = [module for path, module in sys.modules.items() if path.startswith("optax.contrib.")]
+    return next((getattr(place, name) for place in (optax, optax.contrib, *inside) if hasattr(place, name)), None)
 
 
 def counted() -> list[dict[str, Any]]:

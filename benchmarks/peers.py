@@ -128,7 +128,7 @@ MAKERS: dict[str, Callable[[], Row]] = {
     "muon": lambda: Row(
         for_matrices(adaptx.muon), optax_muon(), None if torch is None else torch_muon, same=False, costly=True
     ),
-    "madgrad": lambda: Row(adaptx.madgrad(RATE), optax.contrib.madgrad(RATE), same=False),
+    "madgrad": lambda: Row(adaptx.madgrad(RATE), optax.contrib.madgrad(RATE)),
     "acprop": lambda: Row(adaptx.acprop(RATE), optax.contrib.acprop(RATE), same=False),
     "galore": lambda: Row(adaptx.galore(RATE), optax.contrib.galore(RATE), same=False, costly=True),
     **{name: beside_adamw(name) for name in ("shampoo", "soap", "psgd_kron", "splus")},

@@ -41,6 +41,7 @@ DECAYS = (0.0, 3e-4)  # λ of every step
 OVERRUN = 1.5  # how much longer than the budget the fresh seeds train
 WARMUP = 0.05  # of the budget
 TUNING_SEED = 1000  # the fresh ones are 0, 1, …
+RACING = tuple(name for name, make in optimizers.ALL.items() if make().requires <= {"value"})  # by gradients and loss
 CHOSEN = ("nadamw", "adan", "adopt", "ademamix", "mars", "lion", "adafactor", "came", "lamb")
 DEFAULT = (BASE, *CHOSEN, *optimizers.FAMILIES["matrices"], *optimizers.FAMILIES["preconditioned"])
 TIMED = 5  # timings of a step, each of three steps
@@ -51,7 +52,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="two optimizers, tiny networks: a check, no measurement")
     parser.add_argument("--tasks", nargs="+", choices=tuple(TASKS), default=list(TASKS))
-    names = ("all", *optimizers.ALL)
+    names = ("all", *RACING)
     parser.add_argument("--optimizers", nargs="+", choices=names, metavar="NAME", help=f"{BASE} always runs too")
     parser.add_argument("--budget-steps", type=int, help="of a run while tuning (300)")
     parser.add_argument("--seeds", type=int, help="fresh ones at the tuned point (3)")
@@ -62,7 +63,7 @@ def arguments() -> argparse.Namespace:
     for name, full, quick in (("seeds", 3, 2), ("every", 10, 5), ("together", 3, 2)):
         setattr(given, name, getattr(given, name) or (quick if given.quick else full))
     chosen = given.optimizers or ((BASE, "muon") if given.quick else DEFAULT)
-    given.optimizers = list(dict.fromkeys((BASE, *(optimizers.ALL if "all" in chosen else chosen))))
+    given.optimizers = list(dict.fromkeys((BASE, *(RACING if "all" in chosen else chosen))))
     given.sizes = QUICK if given.quick else Sizes()
     if given.budget_steps:
         given.sizes = given.sizes._replace(character_steps=given.budget_steps, digit_steps=given.budget_steps)
