@@ -37,6 +37,7 @@ class Acprop(Rule):
     eps: Scalar = real(1e-16, low=0.0)  # units of g
     eps_root: Scalar = real(1e-16, low=0.0)  # units of g²
     Slots = Spread
+    momenta = ()
     reference = "arXiv:2110.05454"
 
     def advance(self, g, s, p, k):

@@ -45,6 +45,7 @@ class Adahessian(Rule):
     Slots = Moments
     pointwise = False
     requires = frozenset({"hessian"})
+    momenta = ("b1",)
     reference = "arXiv:2006.00719"
 
     def initial(self, name, p):

@@ -40,6 +40,7 @@ class AdamMini(Rule):
     size: int = count(1)  # ≥ 1, of a block along the axis
     Slots = Moments
     pointwise = False
+    momenta = ("b1",)
     reference = "arXiv:2406.16793"
 
     def expects(self, shape):

@@ -51,6 +51,7 @@ class Apollo(Rule):
     Slots = Moments
     pointwise = False
     draws = True
+    momenta = ("b1",)
     reference = "arXiv:2412.05270"
 
     def unused(self):

@@ -55,6 +55,7 @@ class Galore(Rule):
     gap: int = count(200)  # ≥ 1, steps
     Slots = Moments
     pointwise = False
+    momenta = ("b1",)
     reference = "arXiv:2403.03507"
 
     def initial(self, name, p):

@@ -42,6 +42,7 @@ class Madgrad(Rule):
     eps_rate: Scalar | None = real(None, low=0.0, optional=True)  # units of lr; None for eps
     Slots = Sums
     degree = Fraction(1, 3)
+    momenta = ("momentum",)
     reference = "arXiv:2101.11075"
 
     def advance(self, g, s, p, k):

@@ -36,6 +36,7 @@ class SgdSai(Rule):
     Slots = Sizes
     pointwise = False
     degree = 1
+    momenta = ("decay",)
     reference = "arXiv:2412.11768"
 
     def initial(self, name, p):

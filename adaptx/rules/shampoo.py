@@ -67,6 +67,7 @@ class Shampoo(Rule):
     Slots = Factors
     pointwise = False
     gathers = True
+    momenta = ("b1",)
     reference = "arXiv:1802.09568"
 
     @property

@@ -59,6 +59,7 @@ class Soap(Rule):
     Slots = Basis
     pointwise = False
     gathers = True
+    momenta = ("b1",)
     reference = "arXiv:2409.11321"
 
     def initial(self, name, p):

@@ -38,6 +38,7 @@ class Sophia(Rule):
     eps: Scalar = real(1e-12, low=0.0)  # units of g
     Slots = Means
     requires = frozenset({"hessian"})
+    momenta = ("b1",)
     reference = "arXiv:2305.14342"
 
     def advance(self, g, s, p, k):

@@ -51,6 +51,7 @@ class Splus(Rule):
     Slots = Basis
     pointwise = False
     gathers = True
+    momenta = ("b1",)
     reference = "arXiv:2506.07254"
 
     def initial(self, name, p):
