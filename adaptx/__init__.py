@@ -23,14 +23,19 @@ from .optimizers import adafactor as adafactor
 from .optimizers import adagrad as adagrad
 from .optimizers import adahessian as adahessian
 from .optimizers import adam as adam
+from .optimizers import adam_mini as adam_mini
+from .optimizers import adam_mini_by_name as adam_mini_by_name
 from .optimizers import adamax as adamax
 from .optimizers import adamw as adamw
 from .optimizers import adan as adan
 from .optimizers import ademamix as ademamix
 from .optimizers import adopt as adopt
+from .optimizers import apollo as apollo
+from .optimizers import apollo_mini as apollo_mini
 from .optimizers import bias_correction as bias_correction
 from .optimizers import came as came
 from .optimizers import ema as ema
+from .optimizers import galore as galore
 from .optimizers import kate as kate
 from .optimizers import lamb as lamb
 from .optimizers import laprop as laprop
@@ -43,16 +48,22 @@ from .optimizers import muon as muon
 from .optimizers import nadam as nadam
 from .optimizers import nadamw as nadamw
 from .optimizers import novograd as novograd
+from .optimizers import psgd_kron as psgd_kron
 from .optimizers import qhadam as qhadam
 from .optimizers import radam as radam
 from .optimizers import rmsprop as rmsprop
 from .optimizers import rprop as rprop
 from .optimizers import scale_by_rule as scale_by_rule
 from .optimizers import sgd as sgd
+from .optimizers import sgd_sai as sgd_sai
+from .optimizers import shampoo as shampoo
 from .optimizers import signum as signum
 from .optimizers import simplified_ademamix as simplified_ademamix
 from .optimizers import sm3 as sm3
+from .optimizers import soap as soap
 from .optimizers import sophia as sophia
+from .optimizers import splus as splus
+from .optimizers import stableadamw as stableadamw
 from .optimizers import tiger as tiger
 from .optimizers import yogi as yogi
 from .training.curvature import gauss_newton_bartlett as gauss_newton_bartlett
@@ -61,8 +72,11 @@ from .training.step import train_epoch as train_epoch
 from .training.step import train_step as train_step
 from .wrappers import averaged as averaged
 from .wrappers import eval_params as eval_params
+from .wrappers import grokfast as grokfast
 from .wrappers import lookahead as lookahead
+from .wrappers import sam as sam
 from .wrappers import schedule_free as schedule_free
 from .wrappers import shield as shield
+from .wrappers import trac as trac
 
 __version__ = "0.1.0"

@@ -13,12 +13,13 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Annotated, Any, ClassVar, NamedTuple, get_args
 
+import numpy as np
 from chex import ArrayTree
 from jaxtyping import Array
 
 from .fields import check
 from .numerics import scaled
-from .values import Scalar, Times, number, static, value_class
+from .values import Decay, Scalar, Times, is_scheduled, is_traced, number, static, value_class
 
 Record = Any  # a NamedTuple that a rule or a controller declares: its slots, scalars, marks or sums
 
@@ -29,13 +30,16 @@ class Slot(NamedTuple):
     signed: bool  # takes both signs
     weighed: bool = False  # linear in the gradients: where a controller weighs them, it carries the weight
     own: bool = False  # has a shape of its own, that of what `initial` gives, instead of the parameter's
+    exact: bool = False  # never stored narrow: a matrix that is inverted or decomposed forgives no rounding
 
 
 Signed = Annotated[Array, Slot(True)]
 Unsigned = Annotated[Array, Slot(False)]
 Weighed = Annotated[Array, Slot(True, weighed=True)]
 SignedOwn = Annotated[Array, Slot(True, own=True)]
+WeighedOwn = Annotated[Array, Slot(True, weighed=True, own=True)]
 UnsignedOwn = Annotated[Array, Slot(False, own=True)]
+ExactOwn = Annotated[Array, Slot(True, own=True, exact=True)]
 
 
 class Nothing(NamedTuple):
@@ -49,7 +53,7 @@ class Clock(NamedTuple):
     debias: bool = True  # whether corrections of bias are the rule's: False where the controller's rate has them
     extra: Mapping[str, Array | None] = {}  # the arguments that the rule requires, this array's part
     rate: Scalar = 1.0  # the open-loop learning rate of this step, for a rule whose sums are weighed by it
-    seed: Array | None = None  # uint32, another at every step and leaf; None unless the rule `draws`
+    seed: Array | None = None  # uint32, another at every leaf and after every `holds` steps; None unless it `draws`
 
 
 class Control(NamedTuple):
@@ -80,12 +84,14 @@ class Rule(ABC):
     f32 or f64; k is the Clock.
     """
 
-    Slots: ClassVar[type] = Nothing  # NamedTuple of Signed, Unsigned, Weighed, SignedOwn, UnsignedOwn
+    Slots: ClassVar[type] = Nothing  # NamedTuple of Signed, Unsigned, Weighed, or these with Own; ExactOwn
     pointwise: ClassVar[bool] = True  # commutes with concatenation: element i sees nothing but element i
     degree: ClassVar[int | Fraction] = 0  # scaling all gradients by c scales d by c**degree (ε aside): 1 SGD, 0 Adam
     reads_params: ClassVar[bool] = False  # whether advance or direction looks at p
     requires: ClassVar[frozenset[str]] = frozenset()  # arguments, trees like p, linear in the loss: Hessian diagonals
     draws: ClassVar[bool] = False  # random numbers, from k.seed
+    gathers: ClassVar[bool] = False  # sees whole matrices: arrays sharded explicitly are gathered for it
+    momenta: ClassVar[tuple[str, ...] | None] = None  # no momentum where all of these are 0 or None; None: ever so
     ranks: ClassVar[tuple[int, ...] | None] = None  # numbers of axes it accepts; None for any
     reference: ClassVar[str] = ""  # arXiv number or citation
 
@@ -96,6 +102,14 @@ class Rule(ABC):
     def name(self) -> str:
         """What it is called in states and messages."""
         return type(self).__name__.lower()
+
+    @property
+    def has_momentum(self) -> bool:
+        """Whether its direction remembers gradients: is not 0 after one, at a gradient of 0.
+
+        A number that is traced is taken to be 0, as nobody can look at it; a schedule is not.
+        """
+        return self.momenta is None or not all(_is_zero(getattr(self, name)) for name in self.momenta)
 
     def unused(self) -> tuple[str, ...]:
         """Slots that the present flags leave out; they are None in `s` and take no memory."""
@@ -128,6 +142,10 @@ class Rule(ABC):
         """The decays by whose 1 − bᵗ it divides, and up to how many steps ahead of t."""
         return {}
 
+    def holds(self) -> int:
+        """For how many steps k.seed stays the same, where the rule draws."""
+        return 1
+
     def foreseeable(self, whole: bool) -> bool:
         """Whether `bound` holds; whole says that every slot in use has a bound to start from, not only some."""
         del whole
@@ -150,6 +168,11 @@ class Rule(ABC):
         del s
         return x
 
+    def surprise(self, g, s, k):
+        """g over the size that the slots s let expect of it at time k: what `clip_update_rms` takes the RMS of."""
+        del k
+        return self.precondition(g, s)
+
     def correction(self, k: Clock) -> Scalar:
         """The factor by which bias correction lengthens the step at time k; 1 where the rule has none."""
         del k
@@ -164,13 +187,20 @@ class Rule(ABC):
         """The direction d of p ← p − lr·d."""
 
 
+def _is_zero(x: Scalar) -> bool:
+    rate = x.complement if isinstance(x, Decay) else x
+    zero = 1.0 if isinstance(x, Decay) else 0.0
+    return x is None or is_traced(rate) or (not is_scheduled(rate) and bool(np.all(np.asarray(rate) == zero)))
+
+
 @lru_cache
 def _declared(hint: object) -> Slot:
     """The declaration in an annotation such as `Signed` or `Signed | None`."""
     for part in (hint, *(x for inner in get_args(hint) for x in (inner, *get_args(inner)))):
         if isinstance(part, Slot):
             return part
-    raise TypeError(f"a slot must be annotated Signed, Unsigned, Weighed, SignedOwn or UnsignedOwn, got {hint}.")
+    kinds = "Signed, Unsigned, Weighed, one of these with Own, or ExactOwn"
+    raise TypeError(f"a slot must be annotated {kinds}, got {hint}.")
 
 
 def fields_of(record: type) -> tuple[str, ...]:

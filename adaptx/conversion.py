@@ -74,13 +74,14 @@ def _converted(state: PyTree, old: PyTree, new: PyTree, params: PyTree, said: Sa
         old.rows(state, take_apart(params))  # refuses what is not its state
         if isinstance(new, Wrapper) and new.kind == old.kind:
             mine = jax.tree.map(jnp.array, state._replace(inner=None))
-            return mine._replace(inner=_converted(state.inner, old.inner, new.inner, params, said))
+            return mine._replace(inner=_converted(state.inner, old.inner, new.inner, old.within(params), said))
         if not wrapped_in(new, old.kind):
             said.append(f"left behind the iterates of {old.kind}")
             return _converted(state.inner, old.inner, new, params, said)
     if isinstance(new, Wrapper):
         said.append(f"made up the iterates of {new.kind}, which begin at these parameters")
-        return new.around(_converted(state, old, new.inner, params, said), params)
+        inner, inside = _converted(state, old, new.inner, params, said), take_apart(new.within(params))
+        return new.around(new.inner.rebased(inner, inside, as_arrays(inside.arrays)), params)
     if isinstance(old, Foreign) or isinstance(new, Foreign):
         if old == new:
             return state

@@ -59,9 +59,13 @@ def switch(default: bool) -> Any:
     return _field(default, flag, static=True)
 
 
-def count(default: int, low: int = 1) -> Any:
-    """An integer that shapes or loops depend on, part of the structure."""
-    return _field(default, lambda name, value: whole(name, value, low), static=True)
+def count(default: int | None, low: int = 1, *, optional: bool = False) -> Any:
+    """An integer that shapes or loops depend on, part of the structure; None too where it is optional."""
+
+    def check(name: str, value: object) -> int:
+        return whole(name, value, low)
+
+    return _field(default, partial(_unless_none, check) if optional else check, static=True)
 
 
 def choice(default: str, *others: str) -> Any:

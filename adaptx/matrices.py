@@ -1,8 +1,9 @@
 """The verbs on matrices, the last two axes: second moments of rows and columns, products, orthogonalization."""
 
 import jax.numpy as jnp
+from jax import lax
 
-from .numerics import divide, filled, root
+from .numerics import divide, filled, gathered, normals, root, sharded_as, tied
 
 
 def is_matrix(x, least: int = 1) -> bool:
@@ -33,3 +34,44 @@ def rank_one(r, q):
 def rms(x):
     """The root mean square of all elements."""
     return root(jnp.mean(x * x))
+
+
+def wide(x, like):
+    """x with its last two axes swapped where those of `like` are no wider than tall; its own inverse."""
+    return x if like.shape[-2] < like.shape[-1] else jnp.swapaxes(x, -1, -2)
+
+
+def rows_by(p, rank: int):
+    """Zeros of `rank` numbers for every row of matrix p, sharded as its rows are."""
+    return _beside(rows_of(p)[..., None], (*p.shape[:-1], rank))
+
+
+def columns_by(p, rank: int):
+    """Zeros of `rank` numbers for every column of p, as rows."""
+    return _beside(columns_of(p)[..., None, :], (*p.shape[:-2], rank, p.shape[-1]))
+
+
+def _beside(x, shape: tuple[int, ...]):
+    return filled(jnp.broadcast_to(x, shape), 0.0)
+
+
+def leading(x, rank: int):
+    """The left singular vectors of the `rank` largest singular values of x, as columns; not differentiated.
+
+    A decomposition leaves their signs open: the largest entry of every one is positive.
+    """
+    x = lax.stop_gradient(divide(x, jnp.max(jnp.abs(x), (-2, -1), keepdims=True, initial=0)))
+    u = jnp.linalg.svd(gathered(x), full_matrices=False)[0][..., :rank]
+    largest = jnp.take_along_axis(u, jnp.argmax(jnp.abs(u), -2, keepdims=True), -2)
+    return jnp.where(largest < 0, -u, u)
+
+
+def random_columns(x, rank: int, seed):
+    """`rank` columns of normal numbers of variance 1/rank beside the rows of x, sharded as these are."""
+    like = rows_by(x, rank)
+    return tied(normals(like.shape, seed, like.dtype) / rank**0.5, like)
+
+
+def renewed(when, make, old):
+    """make() where `when`, else old: computed only then."""
+    return lax.cond(when, lambda: sharded_as(make(), old), lambda: old)

@@ -159,6 +159,11 @@ def over(x, size, eps: Scalar):
     return lax.div(x, lax.add(size, lax.convert_element_type(eps, size.dtype)))
 
 
+def over_larger(x, size, eps: Scalar):
+    """x / max(size, ε), for sizes that are positive."""
+    return lax.div(x, lax.max(size, lax.full_like(size, eps)))
+
+
 def over_root(x, square, eps: Scalar, inside: bool):
     """x / √(square + ε), or with ε outside of the root."""
     if not inside:
@@ -199,12 +204,34 @@ def product(x: Array, y: Array) -> Array:
 
     Its rows are sharded as those of x, its columns as those of y unless that is the same mesh axis.
     """
-    sharding = getattr(jax.typeof(x), "sharding", None)
-    if sharding is None or sharding.mesh.empty or not sharding.mesh.are_all_axes_explicit:
+    sharding = _explicit(x)
+    if sharding is None:
         return x @ y
     rows, columns = _parts_of(x), _parts_of(y)
     last = None if columns[-1] == rows[-2] else columns[-1]
     return jnp.matmul(x, y, out_sharding=NamedSharding(sharding.mesh, PartitionSpec(*rows[:-1], last)))
+
+
+def gathered(x: Array) -> Array:
+    """x whole on every device where it is sharded explicitly; elsewhere the compiler knows what it has to gather."""
+    sharding = _explicit(x)
+    return x if sharding is None else _resharded(x, NamedSharding(sharding.mesh, PartitionSpec(*[None] * x.ndim)))
+
+
+def sharded_as(x: Array, like: Array) -> Array:
+    """x, sharded explicitly as another array of its shape is; as it is where that is not."""
+    sharding = _explicit(like)
+    return x if sharding is None else _resharded(x, sharding)
+
+
+def _resharded(x: Array, sharding: PyTree) -> Array:
+    return x if jax.typeof(x).sharding == sharding else jax.sharding.reshard(x, sharding)
+
+
+def _explicit(x: Array) -> PyTree:
+    """How x is sharded where all axes are explicit, else None."""
+    sharding = getattr(jax.typeof(x), "sharding", None)
+    return None if sharding is None or sharding.mesh.empty or not sharding.mesh.are_all_axes_explicit else sharding
 
 
 def _parts_of(x: Array) -> list[PyTree]:
@@ -238,6 +265,16 @@ def counter_bits(shape: tuple[int, ...], salt: Array) -> Array:
     return mix(index * jnp.uint32(0x9E3779B9) ^ salt)
 
 
+def normals(shape: tuple[int, ...], seed: Array, dtype: DTypeLike) -> Array:
+    """Standard normal numbers, a hash of (seed, element index): no key, the same when sharded and in every dtype.
+
+    Box and Muller's √(−2 ln u) cos 2πw of two uniform numbers of 23 bits, halfway between their neighbors, never 0.
+    """
+    halves = (counter_bits(shape, seed), counter_bits(shape, mix(seed + jnp.uint32(1))))
+    u, w = (((bits >> 9).astype(dtype) + 0.5) * 2.0**-23 for bits in halves)
+    return jnp.sqrt(-2 * jnp.log(u)) * jnp.cos(2 * math.pi * w)
+
+
 def mix(h: Array) -> Array:
     """A 32-bit finalizer: every input bit flips every output bit with probability about one half."""
     h = (h ^ (h >> 16)) * jnp.uint32(0x21F0AAAD)
@@ -249,3 +286,9 @@ def counter_uniform(seed: int, count: Scalar) -> Array:
     """A number in [0, 1) that is a hash of (seed, count)."""
     h = mix(jnp.asarray(count).astype(jnp.uint32) * jnp.uint32(0x9E3779B9) ^ mix(jnp.uint32(seed & 0xFFFFFFFF)))
     return (h >> 8).astype(jnp.float32) * 2.0**-24
+
+
+def counter_normal(like: Array, salt: Array) -> Array:
+    """Standard normal numbers like x, a hash of (salt, element index) through the inverse of their distribution."""
+    bits = counter_bits(like.shape, salt) >> 9
+    return jax.scipy.special.ndtri((bits.astype(like.dtype) + 0.5) * 2.0**-23)  # the same numbers in every dtype

@@ -4,11 +4,12 @@
 
 Every constructor here returns a `Schedule`: a frozen value that compares and hashes by its arguments, shows them in its
 `repr`, and takes a step, an array of steps or a traced step. Constructors that carry an optax name delegate to optax
-(their signature and docstring are optax's); the four at the end are those optax lacks.
+(their signature and docstring are optax's); those at the end optax lacks.
 """
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ParamSpec
@@ -262,6 +263,30 @@ def every_epoch(init_value: Number, factor: Number, steps_per_epoch: int, epochs
     """
     _require("every_epoch", "> 0", factor=factor, steps_per_epoch=steps_per_epoch, epochs=epochs)
     return lambda t: init_value * jnp.power(factor, (t // steps_per_epoch // epochs).astype(float))
+
+
+@_value
+def half_life(init_value: Number, end_value: Number, transition_steps: int) -> Curve:
+    """A decay rate whose half life grows linearly, for long memories that begin short: a schedule of `b3` or `decay`.
+
+        h(b) = log ½ / log b                                     steps after which a weight has halved
+        b_t = ½^(1 / h_t),  h_t = (1 − x) h(init) + x h(end),  x = min(t / T, 1)        T = transition_steps
+
+    Pagliardini, Ablin & Grangier, "The AdEMAMix optimizer: better, faster, older", 2024, arXiv:2409.03137, section 3
+    (their program counts steps from 1).
+    Ranges: both rates in (0, 1), T > 0, in steps. Raises ValueError outside them.
+    """
+    _require("half_life", "> 0", transition_steps=transition_steps, init_value=init_value, end_value=end_value)
+    left = {"1 - init_value": 1 - init_value, "1 - end_value": 1 - end_value}
+    _require("half_life", "> 0", **left)
+    # of Python numbers in their own precision: log 0.9999 has four digits less than 0.9999
+    first, last = (math.log(b) if isinstance(b, float) else jnp.log(b) for b in (init_value, end_value))
+
+    def schedule(t: jax.Array) -> jax.Array:
+        x = jnp.minimum(t / transition_steps, 1.0)
+        return jnp.exp(first * last / ((1 - x) * last + x * first))
+
+    return schedule
 
 
 @_value

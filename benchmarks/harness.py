@@ -99,8 +99,11 @@ def shown(x: Any) -> str:
     return str(x)
 
 
-def write(path: Path, content: dict[str, Any]) -> None:
-    """The content as JSON, with the machine it was measured on."""
+def write(path: Path, content: dict[str, Any], quiet: bool = False) -> None:
+    """The content as JSON, with the machine it was measured on; the file is whole at every moment."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"machine": machine(), **content}, indent=2) + "\n", encoding="utf-8")
-    progress(f"wrote {path.parent.name}/{path.name}")
+    half = path.with_name(f".{path.name}")
+    half.write_text(json.dumps({"machine": machine(), **content}, indent=2) + "\n", encoding="utf-8")
+    half.replace(path)
+    if not quiet:
+        progress(f"wrote {path.parent.name}/{path.name}")

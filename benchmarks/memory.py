@@ -12,7 +12,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import jax
 import optax
 import processes
 import programs
@@ -67,16 +66,10 @@ def case(name: str, given: argparse.Namespace) -> tuple[trees.Tree, dict[str, An
     return trees.small(max(5, given.leaves // 8)), METHODS
 
 
-def state_bytes(opt: Any, tree: trees.Tree) -> int:
-    """Bytes of a fresh state's arrays."""
-    made = jax.eval_shape(opt.init, tree)
-    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(made))
-
-
 def account(opt: Any, tree: trees.Tree, compiled: Any) -> dict[str, Any]:
     """What a method keeps and moves: no times."""
     size = trees.elements(tree)
-    kept = state_bytes(opt, tree) / size
+    kept = programs.state_bytes(opt, tree) / size
     says = programs.counts(compiled, size)
     return {"state_bytes_per_parameter": kept, "floor_bytes_per_parameter": 12 + 2 * kept, **says}
 
@@ -92,7 +85,7 @@ def measure(name: str, given: argparse.Namespace) -> processes.Run:
         facts[method] = account(opt, tree, compiled)
         calls[method] = programs.stepper(compiled, opt, params, grads)
     if rivals.torch is not None:
-        calls[TORCH] = programs.torch_stepper(rivals.ROWS["adam"], params, grads)
+        calls[TORCH] = rivals.TorchStepper(rivals.ROWS["adam"], params, grads)
         facts[TORCH] = {"floor_bytes_per_parameter": 28}
     calls["triad"] = programs.Triad(size)
     step, _ = programs.step_ms(calls, given.samples, SAMPLE, given.process)

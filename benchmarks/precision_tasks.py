@@ -4,6 +4,7 @@ Nothing is downloaded: the digits come with scikit-learn, the text (the topics o
 with Python, so it differs a little from one Python to the next.
 """
 
+import codecs
 import contextlib
 import io
 from collections import Counter
@@ -74,18 +75,17 @@ def text() -> np.ndarray:
     """The Zen of Python and the topics of its manual as symbols 0 … 95 by falling frequency; 95 is any other."""
     from pydoc_data import topics
 
-    zen = io.StringIO()
-    with contextlib.redirect_stdout(zen):
-        import this  # noqa: F401
-    whole = zen.getvalue() + "".join(topics.topics[name] for name in sorted(topics.topics))
+    with contextlib.redirect_stdout(io.StringIO()):  # its first import prints it
+        import this
+    whole = codecs.decode(this.s, "rot13") + "\n" + "".join(topics.topics[name] for name in sorted(topics.topics))
     known = {c: i for i, (c, _) in enumerate(Counter(whole).most_common(SYMBOLS - 1))}
     return np.array([known.get(c, SYMBOLS - 1) for c in whole], np.int32)
 
 
-def windows(symbols: np.ndarray, count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(inputs, targets) of some windows at random places, (count, CONTEXT) each."""
-    starts = np.random.default_rng(seed).integers(0, len(symbols) - CONTEXT, count)
-    cut = np.stack([symbols[i : i + CONTEXT + 1] for i in starts])
+def windows(symbols: np.ndarray, count: int, seed: int, context: int = CONTEXT) -> tuple[np.ndarray, np.ndarray]:
+    """(inputs, targets) of some windows at random places, (count, context) each."""
+    starts = np.random.default_rng(seed).integers(0, len(symbols) - context, count)
+    cut = np.stack([symbols[i : i + context + 1] for i in starts])
     return cut[:, :-1], cut[:, 1:]
 
 
@@ -103,20 +103,20 @@ def characters(steps: int) -> Task:
     return Task(transformer, batch, lambda p, x, y: cross_entropy(scores(p, x), y), seen, unseen, 3e-3, steps)
 
 
-def transformer(key: jax.Array) -> Any:
+def transformer(key: jax.Array, width: int = WIDTH, layers: int = LAYERS, context: int = CONTEXT) -> Any:
     """Fresh parameters."""
-    keys = iter(jax.random.split(key, 3 + 4 * LAYERS))
+    keys = iter(jax.random.split(key, 3 + 4 * layers))
     p: dict[str, Any] = {
-        "symbol": 0.1 * jax.random.normal(next(keys), (SYMBOLS, WIDTH)),
-        "place": 0.1 * jax.random.normal(next(keys), (CONTEXT, WIDTH)),
-        "output": normal(next(keys), WIDTH, SYMBOLS),
-        "scale": jnp.ones(WIDTH),
+        "symbol": 0.1 * jax.random.normal(next(keys), (SYMBOLS, width)),
+        "place": 0.1 * jax.random.normal(next(keys), (context, width)),
+        "output": normal(next(keys), width, SYMBOLS),
+        "scale": jnp.ones(width),
     }
-    for i in range(LAYERS):
+    for i in range(layers):
         p[f"block{i}"] = {
-            "scale1": jnp.ones(WIDTH), "qkv": normal(next(keys), WIDTH, 3 * WIDTH),
-            "mix": 0.5 * normal(next(keys), WIDTH, WIDTH), "scale2": jnp.ones(WIDTH),
-            "up": normal(next(keys), WIDTH, 4 * WIDTH), "down": 0.5 * normal(next(keys), 4 * WIDTH, WIDTH),
+            "scale1": jnp.ones(width), "qkv": normal(next(keys), width, 3 * width),
+            "mix": 0.5 * normal(next(keys), width, width), "scale2": jnp.ones(width),
+            "up": normal(next(keys), width, 4 * width), "down": 0.5 * normal(next(keys), 4 * width, width),
         }  # fmt: skip
     return p
 
@@ -127,12 +127,11 @@ def normalized(x: jax.Array, scale: jax.Array) -> jax.Array:
 
 
 def scores(p: Any, symbols: jax.Array) -> jax.Array:
-    """Scores of the next symbol at every place, (rows, CONTEXT, SYMBOLS)."""
+    """Scores of the next symbol at every place, (rows, context, SYMBOLS)."""
     x = p["symbol"][symbols] + p["place"]
-    for i in range(LAYERS):
-        block = p[f"block{i}"]
+    for block in (p[name] for name in p if name.startswith("block")):
         q, k, v = jnp.split(normalized(x, block["scale1"]) @ block["qkv"], 3, -1)
-        q, k, v = (a.reshape(*a.shape[:-1], HEADS, WIDTH // HEADS) for a in (q, k, v))
+        q, k, v = (a.reshape(*a.shape[:-1], HEADS, a.shape[-1] // HEADS) for a in (q, k, v))
         seen = jax.nn.dot_product_attention(q, k, v, is_causal=True)
         x = x + seen.reshape(x.shape) @ block["mix"]
         x = x + jax.nn.gelu(normalized(x, block["scale2"]) @ block["up"]) @ block["down"]

@@ -76,16 +76,10 @@ class Triad:
         return self.x
 
 
-def torch_stepper(row: rivals.Row, params: Any, grads: Any) -> Any:
-    """The torch step, as a stepper."""
-    call = rivals.torch_step(row, params, grads)
-
-    def steps(n: int) -> None:
-        for _ in range(n):
-            call()
-        rivals.synchronize()
-
-    return steps
+def state_bytes(opt: Any, tree: trees.Tree) -> int:
+    """Bytes of a fresh state's arrays."""
+    made = jax.eval_shape(opt.init, tree)
+    return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(made))
 
 
 def start(tree: trees.Tree) -> tuple[Any, Any]:
@@ -99,15 +93,18 @@ def stepper(compiled: Any, opt: Any, params: Any, grads: Any) -> Stepper:
     return Stepper(compiled, copy(params), copy(opt.init(params)), copy(grads))
 
 
-def step_ms(calls: dict[str, Any], samples: int, least: float, order: int) -> tuple[dict[str, float], int]:
+def step_ms(
+    calls: dict[str, Any], samples: int, least: float, order: int, period: int = 1
+) -> tuple[dict[str, float], int]:
     """(median milliseconds of a step of every stepper, taken in turns; steps each took in all).
 
-    A timing shorter than `least` seconds takes several steps, so that the clock and the dispatch do not count.
+    A timing shorter than `least` seconds takes several steps, so that the clock and the dispatch do not count, and a
+    multiple of `period`, so that what happens once in so many steps happens equally often in every timing.
     """
     for call in calls.values():
         seconds(lambda call=call: call(2))
     slowest = max(seconds(lambda call=call: call(2)) / 2 for call in calls.values())
-    steps = max(1, min(200, round(least / slowest)))
+    steps = period * -(-max(1, min(200, round(least / slowest))) // period)
     turns = {name: lambda call=call: call(steps) for name, call in calls.items()}
     taken = interleaved(turns, samples, order)
     return {name: 1e3 * median(times) / steps for name, times in taken.items()}, 4 + steps * samples

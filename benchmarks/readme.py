@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 from processes import ROOT, ranged
+from target_tables import interval
 
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -42,11 +43,31 @@ def step_time(result: dict[str, Any]) -> str:
         mine, theirs = r["programs"]["adaptx"], r["programs"]["optax"]
         bytes_, temporary = "bytes_accessed_per_parameter", "temporary_bytes_per_parameter"
         rows.append([
-            r["tree"], r["row"], pair(mine[bytes_], theirs[bytes_], ".1f"), r["floor_bytes_per_parameter"],
+            r["tree"], r["row"], pair(mine[bytes_], theirs[bytes_], ".1f"), f"{r['floor_bytes_per_parameter']:g}",
             pair(mine[temporary], theirs[temporary], ".2f"), ranged(r["step_ratio"]["optax"]),
             ranged(r["step_ratio"].get("torch")), ranged(r["trace_and_compile_ratio"]),
         ])  # fmt: skip
     return f"{machine(result)}\n\n{markdown(header, rows)}"
+
+
+def step_time_catalogue(result: dict[str, Any]) -> str:
+    """State, temporaries and step time of the catalogue against optax and torch."""
+    header = ["optimizer", "state B per parameter (optax)", "temporary B per parameter (optax)",
+              "B accessed per parameter (optax)", "step ÷ optax", "step ÷ torch",
+              "trace + compile ÷ optax"]  # fmt: skip
+    rows = []
+    for r in result["results"]:
+        mine, theirs = r["programs"]["adaptx"], r["programs"]["optax"]
+        name = r["row"] + (f" (beside {r['beside']})" if r["beside"] else "" if r["same"] else "†")
+        counts = (
+            pair(mine[x], theirs[x], form)
+            for x, form in (("state_bytes_per_parameter", ".2f"), ("temporary_bytes_per_parameter", ".2f"),
+                            ("bytes_accessed_per_parameter", ".1f"))
+        )  # fmt: skip
+        rows.append([name, *counts, ranged(r["step_ratio"]["optax"]), ranged(r["step_ratio"].get("torch")),
+                     ranged(r["trace_and_compile_ratio"])])  # fmt: skip
+    notes = "† Another convention, the same work."
+    return f"{machine(result)} {notes}\n\n{markdown(header, rows)}"
 
 
 def compile_time(*results: dict[str, Any]) -> str:
@@ -166,9 +187,48 @@ def layout(result: dict[str, Any]) -> str:
     return f"{machine(result)}\n\n{markdown(header, rows)}"
 
 
+def steps_to_target(result: dict[str, Any]) -> str:
+    """Steps and seconds to the loss that a tuned AdamW ends with, fewest steps first."""
+    rows = []
+    for r in sorted(result["results"], key=lambda r: (r["task"], r["ratio"] or float("inf"))):
+        p = "-" if r["p"] is None else f"{r['p']:.2g}{' (significant)' if r['significant'] else ''}"
+        seconds = "-" if r["seconds_ratio"] is None else f"{r['seconds_ratio']:.2f}"
+        loss = "diverged" if r["final_loss"] is None else f"{r['final_loss']:.4f}"
+        rows.append([
+            r["task"], r["optimizer"], f"{r['rate']:.2g}{'*' if r['on_edge'] else ''}", f"{r['decay']:g}", loss,
+            interval(r), p, f"{r['step_ratio']:.2f}", seconds,
+        ])  # fmt: skip
+    header = ["task", "optimizer", "rate", "decay", "loss after the budget", "steps ÷ adamw (95 %)", "p",
+              "time of a step ÷ adamw", "seconds ÷ adamw"]  # fmt: skip
+    given = result["settings"]
+    budgets = ", ".join(f"{steps} steps of {task}" for task, steps in given["steps"].items())
+    notes = (
+        f"{given['seeds']} seeds; budget {budgets}. * The best rate lies on the edge of the grid. p is that of a "
+        "two-sided z-test; significant is what stays below 0.05 after Bonferroni's correction."
+    )
+    return f"{machine(result)} {notes}\n\n{markdown(header, rows)}"
+
+
+def equations(result: dict[str, Any]) -> str:
+    """The length of rules, beside optax's functions for the same."""
+    rows = []
+    for r in result["results"]:
+        mine, theirs = r["adaptx"], r["optax"] or {}
+        rows.append([r["rule"], *(pair(mine[x], theirs.get(x), "d") for x in ("lines", "step_lines", "tokens"))])
+    totals = [
+        [name, one["rules"], *(f"{one[x]['median']:g}, {one[x]['maximum']}" for x in ("lines", "step_lines", "tokens"))]
+        for name, one in result["summary"].items()
+    ]
+    parts = [markdown(["median, maximum", "rules", "lines", "of the step", "tokens"], totals)]
+    parts.append(f"<details><summary>Every rule (optax {result['optax']})</summary>")
+    header = ["rule", "lines (optax)", "of the step (optax)", "tokens (optax)"]
+    return "\n\n".join([*parts, markdown(header, rows), "</details>"])
+
+
 TABLES = {
     "step_time": step_time, "compile_time": compile_time, "before_after": before_after, "sweep": sweep,
     "memory": memory, "memory_torch": memory, "precision": precision, "layout": layout, "lr_free": lr_free,
+    "step_time_catalogue": step_time_catalogue, "equations": equations, "steps_to_target": steps_to_target,
 }  # fmt: skip
 BY_JAX = ("compile_time", "before_after")  # a file of results for each version of jax
 

@@ -1,4 +1,4 @@
-"""The rows of the step-time benchmark: one optimizer in adaptx, optax and torch, and the bytes it cannot avoid."""
+"""The rows of the step-time benchmark: one optimizer in adaptx, optax and torch."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -9,6 +9,7 @@ import numpy as np
 import optax
 
 import adaptx
+from adaptx.engine.transformation import Transformation
 
 try:
     import torch
@@ -21,43 +22,41 @@ RATE, DECAY, MAX_NORM = 1e-3, 1e-2, 1.0
 class Row(NamedTuple):
     """One optimizer, three times."""
 
-    adaptx: adaptx.Optimizer
+    adaptx: Any  # an adaptx optimizer, or a route
     optax: optax.GradientTransformation
-    torch: Callable[[Any], Any]  # parameters -> torch.optim.Optimizer
-    clipped: bool
-    floor: int  # bytes per f32 parameter and step: everything read once, everything new written once
+    torch: Callable[[dict[str, Any]], Any] | None = None  # parameters by name -> torch.optim.Optimizer; None for none
+    clipped: bool = False
+    beside: str = ""  # what stands in optax's place where optax lacks it
+    same: bool = True  # whether optax's step is the same to rounding
+    period: int = 1  # a timing takes a multiple of so many steps
+    costly: bool = False  # seconds a step on a CPU: measured there only where it is named
 
 
 ROWS = {
-    "sgd": Row(adaptx.sgd(RATE), optax.sgd(RATE), lambda p: torch.optim.SGD(p, RATE, fused=True), False, 12),
+    "sgd": Row(adaptx.sgd(RATE), optax.sgd(RATE), lambda p: torch.optim.SGD(p.values(), RATE, fused=True)),
     "momentum": Row(
         adaptx.momentum(RATE, 0.9),
         optax.sgd(RATE, momentum=0.9),
-        lambda p: torch.optim.SGD(p, RATE, momentum=0.9, fused=True),
-        False,
-        20,
+        lambda p: torch.optim.SGD(p.values(), RATE, momentum=0.9, fused=True),
     ),
     "rmsprop": Row(  # torch has no fused RMSProp
         adaptx.rmsprop(RATE, 0.9),
         optax.rmsprop(RATE, decay=0.9, eps_in_sqrt=True),
-        lambda p: torch.optim.RMSprop(p, RATE, alpha=0.9, foreach=True),
-        False,
-        20,
+        lambda p: torch.optim.RMSprop(p.values(), RATE, alpha=0.9, foreach=True),
     ),
-    "adam": Row(adaptx.adam(RATE), optax.adam(RATE), lambda p: torch.optim.Adam(p, RATE, fused=True), False, 28),
+    "adam": Row(adaptx.adam(RATE), optax.adam(RATE), lambda p: torch.optim.Adam(p.values(), RATE, fused=True)),
     "adamw+clip": Row(
         adaptx.adamw(RATE, weight_decay=DECAY, max_norm=MAX_NORM),
         optax.chain(optax.clip_by_global_norm(MAX_NORM), optax.adamw(RATE, weight_decay=DECAY)),
-        lambda p: torch.optim.AdamW(p, RATE, weight_decay=DECAY, fused=True),
-        True,
-        32,  # the gradients are read once more, for their norm
+        lambda p: torch.optim.AdamW(p.values(), RATE, weight_decay=DECAY, fused=True),
+        clipped=True,
     ),
 }
 
 
 def step_function(opt: Any) -> Callable[[Any, Any, Any], tuple[Any, Any]]:
     """(params, state, grads) -> (params, state), as a user of the library writes it."""
-    if isinstance(opt, adaptx.Optimizer):
+    if isinstance(opt, Transformation):
         return lambda params, state, grads: opt.step(grads, state, params)
 
     def step(params: Any, state: Any, grads: Any) -> tuple[Any, Any]:
@@ -72,20 +71,29 @@ def jitted(opt: Any) -> Any:
     return jax.jit(step_function(opt), donate_argnums=(0, 1))
 
 
-def torch_step(row: Row, params: Any, grads: Any) -> Callable[[], None]:
-    """A call that does one torch step on the device jax uses, and waits for it."""
-    device = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
-    leaves = [torch.nn.Parameter(torch.tensor(np.asarray(x), device=device)) for x in jax.tree.leaves(params)]
-    for x, g in zip(leaves, jax.tree.leaves(grads), strict=True):
-        x.grad = torch.tensor(np.asarray(g), device=device)
-    optimizer = row.torch(leaves)
+class TorchStepper:
+    """Steps of a row's torch optimizer on the device that jax uses."""
 
-    def call() -> None:
-        if row.clipped:
-            torch.nn.utils.clip_grad_norm_(leaves, MAX_NORM)
-        optimizer.step()
+    def __init__(self, row: Row, params: dict[str, Any], grads: dict[str, Any]):
+        device = "cuda" if jax.default_backend() == "gpu" and torch.cuda.is_available() else "cpu"
+        self.params = {
+            name: torch.nn.Parameter(torch.tensor(np.asarray(x), device=device)) for name, x in params.items()
+        }
+        for name, x in self.params.items():
+            x.grad = torch.tensor(np.asarray(grads[name]), device=device)
+        self.optimizer, self.clipped = row.torch(self.params), row.clipped
 
-    return call
+    def __call__(self, steps: int) -> None:
+        for _ in range(steps):
+            if self.clipped:
+                torch.nn.utils.clip_grad_norm_(self.params.values(), MAX_NORM)
+            self.optimizer.step()
+        synchronize()
+
+    def state_bytes(self) -> int:
+        """Bytes of the state's tensors, after a step."""
+        kept = [x for one in self.optimizer.state.values() for x in one.values() if isinstance(x, torch.Tensor)]
+        return sum(x.numel() * x.element_size() for x in kept)
 
 
 def synchronize() -> None:

@@ -1,10 +1,15 @@
 """One optimizer step of adaptx, optax and torch side by side: bytes, temporaries, time.
 
     python benchmarks/step_time.py [--quick] [--trees large gpt2 small] [--rows adam ...] [--processes 5]
+    python benchmarks/step_time.py --catalogue [--rows adafactor muon ...]
+
+The first measures five optimizers on three trees; the second the whole catalogue on the GPT-2 tree, as far as optax or
+torch has it (peers.py lists who has what), and beside optax's adamw what neither has but costs more than Adam. On a CPU
+it leaves out what takes seconds a step unless --rows names it.
 
 Every comparison runs in processes of its own. In each, every library does the same step on the same parameters, in
 turns, which gives a ratio; the table shows median and range of the ratios. What each column means is written in
-benchmarks/README.md. Prints the table and writes benchmarks/results/step_time.json.
+benchmarks/README.md. Prints the table and writes benchmarks/results/step_time.json, or step_time_catalogue.json.
 """
 
 import argparse
@@ -16,6 +21,7 @@ os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave room fo
 
 import jax
 import jax.numpy as jnp
+import peers
 import processes
 import programs
 import rivals
@@ -25,6 +31,7 @@ from processes import ranged
 from rivals import ROWS, Row
 
 SAMPLE = 0.02  # s, of one timing at least
+COSTLY_SAMPLES = 3  # timings of what takes seconds
 TREES = ("large", "gpt2", "small")
 
 
@@ -35,8 +42,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--large", type=int, help="elements of the one large leaf (50,000,000)")
     parser.add_argument("--scale", type=float, help="factor on the widths of the GPT-2 tree (1)")
     parser.add_argument("--leaves", type=int, help="how many small leaves (1,600)")
-    parser.add_argument("--trees", nargs="+", choices=TREES, default=list(TREES))
-    parser.add_argument("--rows", nargs="+", choices=tuple(ROWS), default=list(ROWS))
+    parser.add_argument("--catalogue", action="store_true", help="the rest of the catalogue, on the GPT-2 tree")
+    parser.add_argument("--trees", nargs="+", choices=TREES, help="all; of the catalogue gpt2")
+    parser.add_argument("--rows", nargs="+", choices=(*ROWS, *peers.NAMES), metavar="NAME", help="some of them")
     parser.add_argument("--samples", type=int, help="timings of a step in each process (15)")
     processes.add_options(parser)
     parser.add_argument("--output", type=Path, help="the JSON file")
@@ -45,8 +53,19 @@ def arguments() -> argparse.Namespace:
     quick = {"large": 1 << 18, "scale": 0.05, "leaves": 50, "samples": 5, "processes": 2}
     for name, value in (quick if given.quick else full).items():
         setattr(given, name, getattr(given, name) or value)
-    given.output = given.output or RESULTS / ("step_time_quick.json" if given.quick else "step_time.json")
+    given.trees = given.trees or (["gpt2"] if given.catalogue else list(TREES))
+    given.rows = given.rows or (peers.default_rows() if given.catalogue else list(ROWS))
+    strange = [f"{row} on {tree}" for row in given.rows for tree in given.trees if row not in ROWS and tree != "gpt2"]
+    if strange:
+        parser.error(f"{strange[0]}: the catalogue is measured on the GPT-2 tree alone; give --trees gpt2")
+    name = "step_time_catalogue" if given.catalogue else "step_time"
+    given.output = given.output or RESULTS / f"{name}{'_quick' if given.quick else ''}.json"
     return given
+
+
+def row_of(name: str) -> Row:
+    """The row of a name."""
+    return ROWS[name] if name in ROWS else peers.MAKERS[name]()
 
 
 def made(tree_name: str, given: argparse.Namespace) -> trees.Tree:
@@ -63,33 +82,40 @@ def compilations(row: Row, tree: trees.Tree, order: int) -> tuple[dict[str, Any]
     programs.cold_compile(ROWS["sgd"].optax, trees.small(5))  # a process's first compilation loads the compiler
     for name in list(opts)[:: 1 if order % 2 else -1]:
         taken, compiled[name] = programs.cold_compile(opts[name], tree)
-        says[name] = programs.counts(compiled[name], trees.elements(tree))
+        kept = programs.state_bytes(opts[name], tree) / trees.elements(tree)
+        says[name] = {**programs.counts(compiled[name], trees.elements(tree)), "state_bytes_per_parameter": kept}
         times[name] = taken["trace_and_compile_s"]
     return compiled, says, times
 
 
 def measure(row_name: str, tree_name: str, given: argparse.Namespace) -> processes.Run:
     """What one process finds of one row of the table."""
-    row, tree, order = ROWS[row_name], made(tree_name, given), given.process
+    row, tree, order = row_of(row_name), made(tree_name, given), given.process
     size = trees.elements(tree)
     compiled, says, compile_s = compilations(row, tree, order)
     params, grads = programs.start(tree)
     calls = {name: programs.stepper(compiled[name], getattr(row, name), params, grads) for name in compiled}
     mine, theirs = calls["adaptx"], calls["optax"]
-    if rivals.torch is not None:
-        calls["torch"] = programs.torch_stepper(row, params, grads)
+    if rivals.torch is not None and row.torch is not None:
+        calls["torch"] = rivals.TorchStepper(row, params, grads)
     calls["triad"] = programs.Triad(size)
-    step, steps = programs.step_ms(calls, given.samples, SAMPLE, order)
+    samples = min(given.samples, COSTLY_SAMPLES) if row.costly else given.samples
+    step, steps = programs.step_ms(calls, samples, SAMPLE, order, row.period)
+    if "torch" in calls:
+        says["torch"] = {"state_bytes_per_parameter": calls["torch"].state_bytes() / size}
+    # every array read once, every new one written once; to clip, the gradients are read once more
+    floor = round(12 + 4 * row.clipped + 2 * says["adaptx"]["state_bytes_per_parameter"], 2)
     apart = jax.tree.map(lambda a, b: float(jnp.max(jnp.abs(a - b))), mine.params, theirs.params)
     bandwidth = 12 * size / (1e-3 * step["triad"])
     facts = {"tree": tree_name, "row": row_name, "leaves": len(tree), "parameters": size,
-             "floor_bytes_per_parameter": row.floor, "samples": given.samples, "programs": says}  # fmt: skip
+             "floor_bytes_per_parameter": floor, "samples": samples, "programs": says, "beside": row.beside,
+             "same": row.same, "period": row.period}  # fmt: skip
     libraries = [name for name in step if name != "triad"]
     measured = {
         "step_ms": step,
         "step_ratio": {name: step["adaptx"] / step[name] for name in libraries if name != "adaptx"},
         "triad_gb_per_s": bandwidth / 1e9,
-        "fraction_of_triad": {name: row.floor * size / (1e-3 * step[name]) / bandwidth for name in libraries},
+        "fraction_of_triad": {name: floor * size / (1e-3 * step[name]) / bandwidth for name in libraries},
         "trace_and_compile_s": compile_s,
         "trace_and_compile_ratio": compile_s["adaptx"] / compile_s["optax"],
         "apart": max(jax.tree.leaves(apart)),
@@ -106,13 +132,15 @@ def joined(runs: list[processes.Run]) -> dict[str, Any]:
 
 def report(results: list[dict[str, Any]]) -> str:
     """The table on the terminal."""
-    header = ["tree", "optimizer", "B/param", "optax B", "floor", "temp B/param", "optax B", "/optax", "/torch",
-              "of triad", "compile /optax", "adaptx ms"]  # fmt: skip
+    header = ["tree", "optimizer", "state B", "optax B", "B/param", "optax B", "floor", "temp B/param", "optax B",
+              "/optax", "/torch", "of triad", "compile /optax", "adaptx ms"]  # fmt: skip
     rows = []
     for r in results:
         mine, theirs = r["programs"]["adaptx"], r["programs"]["optax"]
         rows.append([
-            r["tree"], r["row"], mine["bytes_accessed_per_parameter"], theirs["bytes_accessed_per_parameter"],
+            r["tree"], r["row"] + (f" (beside {r['beside']})" if r["beside"] else ""),
+            mine["state_bytes_per_parameter"], theirs["state_bytes_per_parameter"],
+            mine["bytes_accessed_per_parameter"], theirs["bytes_accessed_per_parameter"],
             r["floor_bytes_per_parameter"], mine["temporary_bytes_per_parameter"],
             theirs["temporary_bytes_per_parameter"], ranged(r["step_ratio"]["optax"]),
             ranged(r["step_ratio"].get("torch")), ranged(r["fraction_of_triad"]["adaptx"]),

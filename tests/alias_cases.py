@@ -82,6 +82,7 @@ TABLE = {
     "adam_packed": Entry(lambda rate: adaptx.adam(rate, layout="packed"), 0.1, 0.01),
     "schedule_free": Entry(lambda rate: adaptx.schedule_free(adaptx.adam(rate, b1=0.0)), 0.1, 0.01),
     "lookahead": Entry(lambda rate: adaptx.lookahead(adaptx.adam(rate)), 0.1, 0.01),
+    "grokfast": Entry(lambda rate: adaptx.grokfast(adaptx.adam(rate), alpha=0.5), 0.1, 0.01),
     "averaged": Entry(lambda rate: adaptx.averaged(adaptx.adam(rate), 0.9), 0.1, 0.01),
     "prodigy": Entry(lambda rate: adaptx.adam(controllers.prodigy(rate)), 1.0, 1.0),
     "hypergradient": Entry(lambda rate: adaptx.adam(controllers.hypergradient(rate)), 0.02, 1e-3),

@@ -34,7 +34,12 @@ DTYPES = {"f32": jnp.float32, "bf16": jnp.bfloat16, "f16": jnp.float16}
 PAIRS = [(p, g) for p in DTYPES for g in DTYPES]
 STORAGES = list(storages.NAMES)
 SCALES = inputs.SCALES  # of the gradients: far above every eps, about its root, about eps itself
-DEFAULT_DECAY = {"adamw": 1e-2, "nadamw": 1e-2, "tiger": 1e-2}  # the constructor's default; an oracle has none
+DEFAULT_DECAY = {
+    "adamw": 1e-2,
+    "stableadamw": 1e-2,
+    "nadamw": 1e-2,
+    "tiger": 1e-2,
+}  # the constructor's default; an oracle has none
 
 VARIANTS: dict[str, dict[str, dict]] = {
     "momentum": {
@@ -61,6 +66,7 @@ VARIANTS: dict[str, dict[str, dict]] = {
         "all": {"amsgrad": True, "nesterov": True, "b2": 0.95},
     },
     "adamw": {"amsgrad": {"amsgrad": True, "b2": 0.9}},
+    "stableadamw": {"short": {"b1": 0.5, "b2": 0.8, "eps": 1e-3}},
     "nadam": {"fast": {"momentum_decay": 0.5, "b1": 0.7}},
     "radam": {"short": {"b2": 0.9, "eps": 1e-3}},
     "adadelta": {"unlike": {"eps": 1e-2, "eps_step": 1e-4}},
@@ -80,6 +86,46 @@ VARIANTS: dict[str, dict[str, dict]] = {
         "unscaled": {"scale_parameter": False, "clip_threshold": 0.5, "decay_rate": 0.6},
         "least": {"min_dim_size_to_factor": 4},
     },
+    # an eps that noise in small eigenvalues does not show beside, where roots are taken early
+    "shampoo": {
+        "sums": {"b1": None, "b2": None, "graft": "none", "start": 1, "every": 3, "eps": 0.3},
+        "sgd": {"graft": "sgd", "b2": 0.9, "start": 4, "every": 2, "eps": 1e-4},
+        "adagrad": {"graft": "adagrad", "block_size": 2, "start": 4, "every": 4, "eps": 1e-6},
+        "rmsprop": {"graft": "rmsprop", "max_dim": 3, "start": 5, "graft_b2": 0.9, "graft_eps": 1e-3},
+    },
+    "soap": {
+        "often": {"every": 2, "b1": 0.8, "b2": 0.9, "shampoo_beta": 0.7, "eps": 1e-3},
+        "one_sided": {"one_sided": True, "every": 3},
+        "short": {"max_dim": 3, "every": 4},
+        "blocks": {"block_size": 2, "every": 5},
+    },
+    "psgd_kron": {
+        "seldom": {"max_prob": 0.9, "min_prob": 0.2, "prob_decay": 0.1, "flat_start": 5.0, "clip_rms": 0.8},
+        "gradient": {"momentum_into_precond_update": False, "balance_prob": 0.5, "precond_init_scale": 0.3, "b1": 0.8},
+        "short": {"max_size_triangular": 3, "precond_lr": 0.3, "balance_prob": 1.0},
+        "one_diag": {"memory_save_mode": "one_diag"},
+        "smart": {"memory_save_mode": "smart_one_diag", "block_size": 2, "balance_prob": 0.3},
+        "all_diag": {"memory_save_mode": "all_diag", "precond_init_scale": 2.0},
+        "blocks": {"block_size": 2, "balance_prob": 0.3},
+    },
+    "splus": {
+        "often": {"every": 3, "b1": 0.8, "b2": 0.9, "nonstandard_constant": 0.02},
+        "short": {"max_dim": 3, "every": 5},
+        "blocks": {"block_size": 2, "every": 4},
+    },
+    "adam_mini": {
+        "column": {"axis": -1, "b2": 0.9},
+        "whole": {"axis": None, "eps": 1e-3},
+        "threes": {"axis": -1, "size": 3},
+    },
+    "galore": {"low": {"rank": 2, "gap": 7, "b2": 0.9}},
+    "apollo": {
+        "low": {"rank": 2, "gap": 7, "scale": 2.0},
+        "tensor": {"rank": 2, "gap": 7, "scaling": "tensor", "scale": None, "b2": 0.9},
+        "free": {"rank": 1, "limit": None, "b1": 0.8},
+    },
+    "apollo_mini": {"often": {"gap": 3, "limit": 1.5}},
+    "sgd_sai": {"eps": {"eps": 1e-2, "decay": 0.5}},
     "sophia": {"wide": {"gamma": 2.0, "b2": 0.9}, "eps": {"gamma": 0.5, "eps": 0.1, "b1": 0.8}},
     "adahessian": {
         "power": {"hessian_power": 0.5, "average": "none", "b2": 0.9},
@@ -99,7 +145,22 @@ ENGINES: dict[str, dict] = {
     "clipped_l2": {"max_norm": 2.0, "weight_decay": 0.1, "decay_mode": "l2"},
     "guarded": {"skip_nonfinite": True},
     "observed": {"telemetry": True},
-}
+    "corrected": {"weight_decay": 0.1, "decay_mode": "corrected", "max_rate": 0.02},
+    "masked": {"cautious": "mask"},
+    "cautious": {"cautious": "mean", "weight_decay": 0.1},
+    "cautious_l2": {"cautious": "count", "weight_decay": 0.1, "decay_mode": "l2"},
+    "cautious_decay": {"cautious_decay": True, "weight_decay": 0.1},
+    "cautious_twice": {"cautious": "count", "cautious_decay": True, "weight_decay": 0.01, "decay_mode": "independent"},
+    "agc": {"agc": 0.5, "max_norm": 2.0},
+    "leaf_clipped": {"max_leaf_norm": 0.5, "weight_decay": 0.1, "decay_mode": "l2"},
+    "centralized": {"centralize": "last", "weight_decay": 0.1, "decay_mode": "l2"},
+    "centralized_first": {"centralize": "first", "agc": 0.1},
+    "stable": {"clip_update_rms": 0.7, "weight_decay": 0.1},
+    "stable_corrected": {
+        "clip_update_rms": 0.7, "cautious_decay": True, "weight_decay": 0.1, "decay_mode": "corrected", "max_rate": 0.02
+    },
+}  # fmt: skip
+EXTRA = tuple(ENGINES)[-12:]  # around the rule, whatever it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,6 +183,12 @@ class Case:
     def takes(self, name: str) -> bool:
         """Whether the constructor has this hyperparameter."""
         return name in inspect.signature(optimizers.ALL.get(self.constructor) or bare(self.constructor)).parameters
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether an entry of a leaf sees no other, neither through the rule nor through the engine."""
+        opt = self.build()
+        return opt.rule.pointwise and not (opt.options.extras and opt.options.extras.whole_leaf)
 
     @property
     def leaves(self) -> tuple[str, ...]:

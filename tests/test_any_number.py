@@ -30,6 +30,12 @@ NUMBERS = {
     "eps": lambda x: adaptx.adam(0.1, eps=x),
     "weight_decay": lambda x: adaptx.adamw(0.1, weight_decay=x),
     "max_norm": lambda x: adaptx.sgd(0.1, max_norm=x),
+    "max_leaf_norm": lambda x: adaptx.sgd(0.1, max_leaf_norm=x),
+    "agc": lambda x: adaptx.sgd(0.1, agc=x),
+    "noise": lambda x: adaptx.sgd(0.1, noise=x),
+    "noise_decay": lambda x: adaptx.sgd(0.1, noise=0.1, noise_decay=x),
+    "clip_update_rms": lambda x: adaptx.adam(0.1, clip_update_rms=x),
+    "max_rate": lambda x: adaptx.adamw(0.1, decay_mode="corrected", max_rate=x),
     "momentum": lambda x: adaptx.rmsprop(0.1, momentum=x),
     "dog.base": lambda x: adaptx.sgd(c.dog(base=x, reps_rel=0.1)),
     "prodigy.d_coef": lambda x: adaptx.adam(c.prodigy(d_coef=x, d0=1e-2)),
@@ -40,6 +46,9 @@ NUMBERS = {
     "lookahead.alpha": wrapped(adaptx.lookahead, "alpha", k=1),
     "schedule_free.b": wrapped(adaptx.schedule_free, "b"),
     "shield.factor": wrapped(adaptx.shield, "factor"),
+    "grokfast.alpha": wrapped(adaptx.grokfast, "alpha"),
+    "grokfast.lamb": wrapped(adaptx.grokfast, "lamb"),
+    "trac.s_init": wrapped(adaptx.trac, "s_init"),
 }
 
 

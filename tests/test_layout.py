@@ -20,7 +20,7 @@ from cases import DEFAULTS, Case
 from given import given
 
 SHAPES = {"a": (4, 3), "b": (4, 3), "c": (5,), "d": (5,), "e": (4, 3), "f": (), "g": (2, 0), "h": (5,)}
-POINTWISE = [c.name for c in DEFAULTS if c.build().rule.pointwise]  # others are refused, see below
+POINTWISE = [c.name for c in DEFAULTS if c.pointwise]  # others are refused, see below
 OPTIONS = {
     "plain": {},
     "masked": {"weight_decay": 0.1, "decay_mask": "^[abc]$", "lr_scale": {"a": 0.5, "d": 3.0}},

@@ -163,7 +163,7 @@ WRONG = {
         "extra must be {name: function of (params, *batch)}, got {'h': 3}; pass functions, not their results."),
     # step and update
     "vaule": Wrong(lambda: step(A(), vaule=1.0), TypeError,
-        "step got the argument 'vaule', expected one of grad, key, value, value_fn; did you mean value=?"),
+        "step got the argument 'vaule', expected one of grad, grad_fn, key, value, value_fn; did you mean value=?"),
     "vaule_for_shield": Wrong(lambda: step(adaptx.shield(S()), vaule=1.0), ValueError,
         "shield needs the scalar loss, got vaule; pass value=loss to update or step."),
     "muon_of_vector": Wrong(lambda: step(adaptx.muon()), ValueError,

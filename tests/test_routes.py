@@ -107,7 +107,7 @@ WRAPS = {
     "averaged": adaptx.averaged,
     "lookahead": adaptx.lookahead,
     "shield": adaptx.shield,
-    "schedule_free": lambda opt: adaptx.schedule_free(opt, learning_rate=1.0),
+    "schedule_free": lambda opt: adaptx.schedule_free(opt.replace(y=adaptx.adam(1.0, b1=0.0)), learning_rate=1.0),
 }
 
 

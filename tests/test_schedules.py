@@ -85,6 +85,11 @@ def every_epoch(t, init_value, factor, steps_per_epoch, epochs=1):
     return init_value * factor ** (t // (steps_per_epoch * epochs))
 
 
+def half_life(t, init_value, end_value, transition_steps):
+    share = min(t / transition_steps, 1)
+    return 0.5 ** (1 / sum(part / np.log2(1 / b) for part, b in ((1 - share, init_value), (share, end_value))))
+
+
 OUR_CASES = [
     (inverse_sqrt, 0.3, 10),
     (inverse_sqrt, 0.3, 0),
@@ -100,6 +105,7 @@ OUR_CASES = [
     (reciprocal_sqrt_cooldown, 1.0, 0, 50, 0, 10),
     (every_epoch, 0.1, 0.9, 7),
     (every_epoch, 0.1, 0.5, 3, 4),
+    (half_life, 0.9, 0.9999, 40),
 ]
 EVERY_CASE = OPTAX_CASES + [(oracle.__name__, *arguments) for oracle, *arguments in OUR_CASES]
 NAMES = sorted({name for name, *_ in EVERY_CASE})

@@ -104,6 +104,7 @@ def test_presets_of_the_registry_say_what_they_set(shown):
 def test_the_list_has_a_line_for_every_name(shown):
     lines = shown().splitlines()
     assert [line.split()[0] for line in lines if line.startswith("  ")] == list(cards.registry())
+    assert {f"Optimizers, {family}" for family in adaptx.optimizers.FAMILIES} <= set(lines)
     assert lines[-1].endswith("adaptx show NAME")
 
 

@@ -21,6 +21,8 @@ OPTIMIZERS = {
     "packed": A(layout="packed", rounding="kahan"),
     "shield": adaptx.shield(adaptx.averaged(adaptx.adafactor())),
     "schedule_free": adaptx.schedule_free(A(b1=0.0, storage="bf16", storage_exclude=0)),
+    "trac": adaptx.trac(adaptx.grokfast(A())),
+    "horizons": adaptx.averaged(A(), None, horizon=(10, 100)),
     "route": adaptx.lookahead(adaptx.route(ROUTE, by={"w": "m", "b$": "r"}, max_norm=1.0, skip_nonfinite=True)),
 }
 BATCHES = {
@@ -28,6 +30,9 @@ BATCHES = {
     "decay": lambda x: adaptx.averaged(A(0.1), x),
     "schedule_free": lambda x: adaptx.schedule_free(S(x)),
     "shield": lambda x: adaptx.shield(S(0.1), factor=x),
+    "grokfast": lambda x: adaptx.grokfast(S(0.1), alpha=x),
+    "trac": lambda x: adaptx.trac(S(x), s_init=0.1),
+    "horizons": lambda x: adaptx.averaged(S(0.1), {"short": x, "long": 0.9}),
     "route": lambda x: adaptx.route({"a": A(x), "b": S(0.1)}, by={"w": "a"}, default="b", max_norm=0.5),
 }
 

@@ -1,5 +1,7 @@
 """What a step does to an array: cast up, clip, l2 decay, feed, advance, encode, direction, decay; measure; move, round.
 
+What `extras.py` has to add comes before and after the rule: clipping and noise first, masks last.
+
 `observe` goes from the gradient to the direction and what the controller measures, `move` from there to the new
 parameter. Where nothing is measured both are one call. `calls` makes functions of them that leaves of one kind share.
 """
@@ -16,9 +18,10 @@ from jax import lax
 from jaxtyping import Array, DTypeLike, PyTree
 
 from ..base import Clock, Controller, Leaf, Record, Rule, Tick
-from ..numerics import scaled, showing, squarable
+from ..numerics import gathered, scaled, sharded_as, showing, squarable
 from ..values import Scalar
 from . import rounding
+from .extras import Extras
 from .storage import Shelf, Slots, Stored, salt
 
 SINGLE, DOUBLE = np.dtype("float32"), np.dtype("float64")
@@ -46,6 +49,7 @@ class Share(NamedTuple):
     clip: Array | None
     step: Array  # int32, 1-based; for the random bits
     good: Array | None  # whether the step counts
+    extras: Extras | None  # options that change g or d
 
 
 class Place(NamedTuple):
@@ -109,7 +113,7 @@ def observe(plan: LeafPlan, share: Share, place: Place, g: Array, c: Record) -> 
     """Feed and measure one array, c the controller's scalars before this step: (what its move needs, its sums)."""
     controller, k = share.controller, share.tick
     x = rounding.opened(plan.rounding, place.p, place.kept, plan.dtype)
-    g = _incoming(plan, share, g, x)
+    g = _incoming(plan, share, place, g, x)
     fed = controller.feed(g, x, c, k)
     slots = _advanced(plan, share, place, fed, x, c)
     d = _direction(plan, share, place, fed, x, slots, (c, c)) if controller.sees_direction else None
@@ -135,7 +139,7 @@ def move(plan: LeafPlan, share: Share, place: Place, seen: Observed, before: Rec
     if place.scale is not None:
         u = scaled(place.scale, u) if jnp.ndim(place.scale) == 0 else place.scale * u
     if plan.decay == "independent":
-        u = u - share.weight_decay * x
+        u = u - _decay(share, d, x)
     out, kept = _rounded(plan, share, place, x, u)
     left = jax.tree.map(lambda new, old: new.astype(old.dtype), left, place.marks)
     new: PyTree = (kept, seen.slots, left)
@@ -171,11 +175,19 @@ def calls(
     return [TRACED_ONCE[function] if kind in often else function for kind in kinds]
 
 
-def _incoming(plan: LeafPlan, share: Share, g: Array, x: Array) -> Array:
+def _incoming(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array) -> Array:
     """The gradient as the rule is to see it: cast up, clipped, with l2 decay."""
     g = g.astype(plan.dtype)
     g = g if share.clip is None else g * share.clip
-    return g + share.weight_decay * x if plan.decay == "l2" else g
+    if share.extras is not None:
+        g = share.extras.gradient(g, x, share.step, salt(share.step, place.leaf))
+    g = g + share.weight_decay * x if plan.decay == "l2" else g
+    return g if share.extras is None else share.extras.centred(g)
+
+
+def _decay(share: Share, d: Array, x: Array) -> Array:
+    """What is added to direction d for decay."""
+    return share.weight_decay * (x if share.extras is None else share.extras.decaying(d, x))
 
 
 def _bounds(share: Share) -> bool:
@@ -190,6 +202,11 @@ def _seen_in(share: Share) -> str | None:
     """
     slots = reversed(share.rule.slots().items())
     return next((name for name, slot in slots if slot.signed and not slot.own), None)
+
+
+def _whole(rule: Rule, tree: PyTree) -> PyTree:
+    """Arrays as the rule is to see them: gathered where they are sharded explicitly and it needs whole matrices."""
+    return jax.tree.map(gathered, tree) if rule.gathers else tree
 
 
 def _arguments(plan: LeafPlan, share: Share, place: Place, c: Record) -> dict[str, Array | None]:
@@ -209,7 +226,10 @@ def _as_seen(rule: Rule, extra: dict[str, Array | None]) -> dict[str, Array | No
 def _clock(plan: LeafPlan, share: Share, place: Place, extra: dict[str, Array | None]) -> Clock:
     """What the rule may know besides its array."""
     rate = share.controller.base_rate(share.tick)
-    seed = salt(share.step, place.leaf) if share.rule.draws else None
+    seed = None
+    if share.rule.draws:
+        turn = lax.div(lax.sub(share.step, np.int32(1)), np.int32(share.rule.holds()))
+        seed = salt(lax.add(turn, np.int32(1)), place.leaf)
     return Clock(share.tick.t, plan.debias, _as_seen(share.rule, extra), 1.0 if rate is None else rate, seed)
 
 
@@ -223,12 +243,12 @@ def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c:
     bounds, shown, now = _bounds(share), _seen_in(share), _clock(plan, share, place, extra)
 
     def step(slots: Slots, seen: PyTree) -> Slots:
-        clock = now._replace(extra=_as_seen(rule, {**extra, **dict(zip(given, seen[2:], strict=True))}))
-        g = squarable(seen[0]) if bounds else seen[0]
-        new = named(rule.advance(g, record(rule, slots), seen[1], clock))
-        if shown is None:
-            return new
-        return {**new, shown: reduce(showing, seen[2:] + seen[:1] * bounds, new[shown])}
+        (g, *others), whole = _whole(rule, seen), _whole(rule, slots)
+        clock = now._replace(extra=_as_seen(rule, {**extra, **dict(zip(given, others[1:], strict=True))}))
+        new = named(rule.advance(squarable(g) if bounds else g, record(rule, whole), others[0], clock))
+        if shown is not None:
+            new[shown] = reduce(showing, others[1:] + [g] * bounds, new[shown])
+        return {name: sharded_as(x, slots[name]) for name, x in new.items()} if rule.gathers else new
 
     def foresee(bounds: Slots, top: Array) -> Slots:
         narrow, t = jax.tree.map(lambda v: jnp.asarray(v, jnp.float32), (rule, share.tick.t))
@@ -251,11 +271,18 @@ def _direction(
     new, old = (record(rule, _unweighed(rule, weight, read_slots(plan, s, x))) for s in (slots, place.slots))
     near = squarable(g) if _bounds(share) else g
     extra = _arguments(plan, share, place, before)
-    d = rule.direction(near, new, old, x, _clock(plan, share, place, extra))
+    clock, more = _clock(plan, share, place, extra), share.extras
+    whole = _whole(rule, (near, new, old, x))
+    d = rule.direction(whole[0], whole[1], whole[2], whole[3], clock)
+    d = sharded_as(d, x) if rule.gathers else d
     if _seen_in(share) is None:
         d = reduce(showing, [e for e in extra.values() if e is not None] + [g] * (near is not g), d)
+    if more is not None:
+        d = more.masked(d, near)
     if plan.decay == "decoupled":
-        d = d + share.weight_decay * x
+        d = d + _decay(share, d, x)
+    if more is not None and more.clip_update_rms is not None:
+        d = more.shortened(d, rule.surprise(near, new, clock._replace(debias=True)))
     return d if weight is None else weight * d
 
 
@@ -268,7 +295,9 @@ def _leaf(share: Share, plan: LeafPlan, place: Place, seen: tuple[Array, PyTree,
     """What the controller sees."""
 
     def metric(y: Array) -> Array:
-        return share.rule.precondition(y, record(share.rule, read_slots(plan, place.slots, y)))
+        slots = record(share.rule, read_slots(plan, place.slots, y))
+        out = share.rule.precondition(*_whole(share.rule, (y, slots)))
+        return sharded_as(out, y) if share.rule.gathers else out
 
     return Leaf(*seen, marks, 1.0 if place.scale is None else place.scale, metric)
 

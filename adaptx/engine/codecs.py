@@ -141,13 +141,6 @@ def with_whole_blocks(x: Array) -> Array:
     return jax.sharding.reshard(x, NamedSharding(sharding.mesh, whole))
 
 
-def sharded_as(x: Array, like: Array) -> Array:
-    """x, sharded explicitly as another array of its shape is; as it is where that is not."""
-    sharding = getattr(jax.typeof(like), "sharding", None)
-    explicit = sharding is not None and not sharding.mesh.empty and sharding.mesh.are_all_axes_explicit
-    return jax.sharding.reshard(x, sharding) if explicit and jax.typeof(x).sharding != sharding else x
-
-
 def unblocked(x: Array, shape: tuple[int, ...]) -> Array:
     """The inverse of blocked."""
     view, (block, count) = view_shape(shape), block_of(shape)

@@ -22,8 +22,8 @@ from .tree import Leaves, as_arrays, gradients
 if TYPE_CHECKING:
     from .optimizer import Optimizer
 
-# what a trainer may pass to any optimizer, as to optax's line searches and others
-COMMON = frozenset({"value", "grad", "value_fn", "key"})
+# what a trainer may pass to any optimizer, as to line searches, sam and others
+COMMON = frozenset({"value", "grad", "value_fn", "grad_fn", "key"})
 
 
 class Group(NamedTuple):
@@ -81,15 +81,18 @@ def prepared(group: Group, how: Treatment, call: Call) -> tuple[Part, tuple[Leaf
         for i, p in enumerate(ps)
     ]  # fmt: skip
     options, debias = opt.options, not removes_bias(opt.controller, opt.rule)
-    decays = [options.decay_mode if decayed else None for decayed in how.decayed]
+    mode = "decoupled" if options.decay_mode == "corrected" else options.decay_mode  # λ has the correction
+    decays = [mode if decayed else None for decayed in how.decayed]
     plan = tuple(
         LeafPlan(where, decay, opt.rounding, arithmetic(p), call.fused, debias)
         for where, decay, p in zip(how.shelves, decays, ps, strict=True)
     )
     gs = layout.gather(as_arrays(group.gs))
     shown = opt.shown(now)
-    decay, factor = now.options.weight_decay, now.options.factor
-    return Part(now.rule, now.controller, decay, factor, shown, gs, places, rows.scalars, group.state.born), plan
+    decay, extras, factor = now.options.decay(now.learning_rate), now.options.extras, now.options.factor
+    return Part(
+        now.rule, now.controller, decay, extras, factor, shown, gs, places, rows.scalars, group.state.born
+    ), plan
 
 
 def assembled(group: Group, how: Treatment, done: Done, common: Common) -> State:
@@ -199,16 +202,31 @@ def refuse_local(guard: Guard, parts: list[Part], common: Common) -> None:
             "call it there, or make the optimizer without axis_name."
         ) from error
     wants = common.max_norm is not None or guard.skip_nonfinite or guard.telemetry
-    measured = [part.controller.name for part in parts if part.controller.measured]
+    measured = [f"the sums of {part.controller.name}" for part in parts if part.controller.measured]
+    measured += [f"the sums of {part.extras.summed}" for part in parts if part.extras and part.extras.summed]
     if wants or measured:
         arrays = [place.p for part in parts for place in part.places]
-        norms.refuse_local(guard.axis_name, arrays, "norms" if wants else f"the sums of {measured[0]}")
+        norms.refuse_local(guard.axis_name, arrays, "norms" if wants else measured[0])
+    for part in parts:
+        refuse_placed(guard.axis_name, part)
+
+
+def refuse_placed(axis_name: tuple[str, ...], part: Part) -> None:
+    """Raise ValueError where an option sees where in a leaf an entry lies, and a device has a part of the leaf."""
+    what = part.extras.placed if part.extras else None
+    known = [bool(norms.local_axes(place.p)) for place in part.places]
+    if what and (any(known) or (axis_name and any(norms.varies(place.p, axis_name) for place in part.places))):
+        raise ValueError(
+            f"{what} sees whole leaves, but inside shard_map a device has a part of them and does not know which; "
+            "leave the step to jit, which shards it by itself, or remove the option."
+        )
 
 
 def refuse_without_params(opt: "Optimizer") -> None:
     """Raise ValueError where an update needs the parameters."""
     needs = {
         "weight_decay": opt.options.weight_decay is not None,
+        "agc": opt.options.extras is not None and opt.options.extras.agc is not None,
         "telemetry of param_norm": "param_norm" in opt.options.telemetry,
         f"the rule {opt.rule.name}": opt.rule.reads_params,
         f"rounding={opt.options.rounding!r}": opt.options.rounding != "nearest",

@@ -32,7 +32,7 @@ class Optimizer(Transformation):
     """An adaptx optimizer.
 
     Leaves of the pytree are the numeric hyperparameters: the rule's, the learning rate or its controller's,
-    weight_decay, max_norm and the factors of lr_scale; flags, names, masks and schedules are structure.
+    weight_decay, max_norm and other options, the factors of lr_scale; flags, names, masks and schedules are structure.
     """
 
     rule: Rule
@@ -161,7 +161,7 @@ class Optimizer(Transformation):
         rule = dataclasses.replace(rule, **its) if its else rule  # pyright: ignore
         engine = {name: x for name, x in changes.items() if name in EngineOptions.__annotations__}
         made = options(f"{self.name}()", {**given, **engine}) if engine else self.options
-        return batched(dataclasses.replace(self, rule=rule, learning_rate=rate, options=made))
+        return batched(agreed(dataclasses.replace(self, rule=rule, learning_rate=rate, options=made)))
 
     @property
     def arguments(self) -> tuple[str, ...]:
@@ -243,10 +243,42 @@ def build(
     every = tuple(field.name for field in dataclasses.fields(rule))  # pyright: ignore[reportArgumentType]
     of_rule = every if of_rule is None else of_rule
     refuse_unknown(f"{name}()", flat(given), (*(() if bare else ("learning_rate",)), *of_controller, *of_rule))
-    if bare and given.get("decay_mode") == "independent":
-        raise ValueError(f"{name}: decay_mode='independent' of no learning rate, expected 'decoupled' or 'l2'.")
     rate = None if bare else as_rate(name, learning_rate)
-    return batched(Optimizer(rule, rate, options(f"{name}()", given), name, of_rule, of_controller))
+    return batched(agreed(Optimizer(rule, rate, options(f"{name}()", given), name, of_rule, of_controller)))
+
+
+def agreed(opt: Optimizer) -> Optimizer:
+    """The optimizer, whose rule and rate have what its options ask of them.
+
+    Raises:
+        ValueError: where they have not.
+    """
+    name, rule, rate, options = opt.name, opt.rule, opt.learning_rate, opt.options
+    mode = options.decay_mode
+    if rate is None and mode in ("independent", "corrected"):
+        raise ValueError(f"{name}: decay_mode={mode!r} of no learning rate, expected 'decoupled' or 'l2'.")
+    if mode == "corrected" and isinstance(rate, Controller):
+        raise ValueError(
+            f"{name}: decay_mode='corrected' divides by the largest rate to come, which the controller "
+            f"{opt.controller.name} does not know; use 'decoupled', or a schedule."
+        )
+    if mode == "corrected" and is_scheduled(rate) and options.max_rate is None:
+        raise ValueError(
+            f"{name}: decay_mode='corrected' divides by the largest rate of the schedule, expected max_rate=, got "
+            "none; pass it."
+        )
+    clips = options.extras is not None and options.extras.clip_update_rms is not None
+    if clips and (not_told(rule, "precondition") or rule.debiased()) and not_told(rule, "surprise"):
+        raise ValueError(
+            f"{name}: clip_update_rms divides by the size that a rule expects of a gradient, which {rule.name} does "
+            "not tell; use max_leaf_norm."
+        )
+    return opt
+
+
+def not_told(rule: Rule, name: str) -> bool:
+    """Whether a rule leaves a method as the base has it."""
+    return getattr(type(rule), name) is getattr(Rule, name)
 
 
 def as_rate(who: str, rate: Rate) -> Rate:

@@ -12,12 +12,13 @@ from jaxtyping import Array, PyTree
 
 from ..values import Scalar, flag, is_concrete, number, one_of, static, value_class, whole
 from .choices import Patterns, as_patterns, by_leaf, compiled, hits, is_function, mask_of
+from .extras import Extras, extras
 from .packing import LAYOUTS
 from .rounding import POLICIES
 from .shelves import SMALL, Setting, storage
 from .tree import Frozen, Leaves, is_none
 
-DECAY_MODES = ("decoupled", "l2", "independent")
+DECAY_MODES = ("decoupled", "l2", "independent", "corrected")
 TELEMETRY = ("grad_norm", "update_norm", "param_norm")
 # what other libraries call it: names here, of which those that the optimizer has are meant
 KNOWN_AS = {
@@ -25,7 +26,8 @@ KNOWN_AS = {
     "beta2": ("b2",), "beta": ("b1", "decay"), "momentum": ("b1", "decay"), "alpha": ("decay",), "rho": ("decay",),
     "decay": ("b1", "b2"), "epsilon": ("eps",), "wd": ("weight_decay",), "ns_steps": ("steps",),
     "clip_norm": ("max_norm",), "max_grad_norm": ("max_norm",), "mask": ("decay_mask",), "mu_dtype": ("storage",),
-    "trust_coefficient": ("coefficient",),
+    "trust_coefficient": ("coefficient",), "clipnorm": ("max_leaf_norm",), "caution": ("cautious",),
+    "use_gc": ("centralize",), "gradient_noise": ("noise",), "max_lr": ("max_rate",), "clipping": ("agc",),
 }  # fmt: skip
 ELSEWHERE = {"momentum": "adaptx.momentum", "nesterov": "adaptx.momentum", "amsgrad": "adaptx.adam"}
 
@@ -34,11 +36,24 @@ class EngineOptions(TypedDict, total=False):
     """Keyword options of every optimizer.
 
     weight_decay: coefficient λ ≥ 0 or a schedule, off at 0. decay_mode: "decoupled" (default) p ← p − lr·(d + λp), "l2"
-    g ← g + λp before the rule, "independent" p ← p − lr·d − λp. decay_mask: which leaves decay: "matrices" (two axes or
+    g ← g + λp before the rule, "independent" p ← p − lr·d − λp, "corrected" p ← p − lr·(d + (lr/max_rate)·λp): AdamC
+    (arXiv:2506.02285), which its author has for layers that a normalization follows (decay_mask, or a route). max_rate:
+    the largest rate of the schedule, > 0; only for "corrected", and not needed there where the rate is a number.
+    decay_mask: which leaves decay: "matrices" (two axes or
     more, and not named like a bias or a norm), a regex searched in the path, a function of (path, leaf), or a tree of
     bools; all by default. lr_scale: factor ≥ 0 on the displacement per leaf, independent decay aside: a tree, {path
     regex: factor} (the first match counts, the rest have 1), or a function of (path, leaf). max_norm: global-norm
     clipping of the gradients, > 0, the norm in f32 or, where gradients are, f64; off by default.
+
+    Off by default, in `engine/extras.py` with their equations: max_leaf_norm: the same leaf by leaf. agc: each unit's
+    gradient has at most this share of its weights' norm (0.01 in the paper). noise: the variance η of Gaussian noise on
+    the gradients, divided by (1 + t)**noise_decay (0.55); noise_seed: 0, 1, … centralize: gradients of matrices and
+    kernels minus their mean over what feeds a unit, the units lying on the "last" axis (as in flax) or the "first".
+    cautious: d only where it has the gradient's sign, rescaled by nothing ("mask"), one over the share that is left
+    ("mean"), or n/(left + 1) ("count"). cautious_decay: decay only where d has the parameter's sign, or either is 0.
+    clip_update_rms: d and decoupled decay divided by the RMS of the gradient in the rule's metric over this, where
+    that is more than 1 (StableAdamW, 1 there).
+
     storage: "f32" (default), "bf16" or "int8", or one of these by slot ({"m": "bf16"}). storage_exclude: leaves that
     stay f32: a least number of elements, 4096 by default, a path regex, or a tuple of these; 0 for none. layout: "leaf"
     (default) or "packed". rounding: how bf16 and f16 parameters take an update: "nearest" (default), "stochastic",
@@ -52,11 +67,21 @@ class EngineOptions(TypedDict, total=False):
     weight_decay: Scalar | None
     decay_mode: str
     decay_mask: str | Callable[[str, Array], bool] | PyTree | None
+    max_rate: Scalar | None
+    cautious_decay: bool
     lr_scale: Mapping[str, Scalar] | Callable[[str, Array], Scalar] | PyTree | None
     storage: str | Mapping[str, str]
     storage_exclude: int | str | tuple[int | str, ...]
     layout: str
     max_norm: Scalar | None
+    max_leaf_norm: Scalar | None
+    agc: Scalar | None
+    noise: Scalar | None
+    noise_decay: Scalar
+    noise_seed: int
+    centralize: str | None
+    cautious: str | None
+    clip_update_rms: Scalar | None
     skip_nonfinite: bool
     rounding: str
     telemetry: bool | str | tuple[str, ...] | None
@@ -71,6 +96,8 @@ class Options:
     lr_scale: Patterns | ArrayTree | None
     max_norm: Scalar | None
     factor: Scalar | None = None  # on every displacement; a wrapper's, not an option
+    max_rate: Scalar | None = None
+    extras: Extras | None = None
     lr_scale_function: Callable[[str, Array], Scalar] | None = static(default=None)
     decay_mode: str = static(default="decoupled")
     decay_mask: str | Callable[[str, Array], bool] | Frozen | None = static(default=None)
@@ -92,6 +119,7 @@ class Options:
         """The keyword arguments that make these options."""
         return {
             "weight_decay": 0.0 if self.weight_decay is None else self.weight_decay, "decay_mode": self.decay_mode,
+            "max_rate": self.max_rate, **(self.extras or Extras()).given(),
             "decay_mask": self.decay_mask.tree if isinstance(self.decay_mask, Frozen) else self.decay_mask,
             "lr_scale": self.lr_scale_function or self.lr_scale, "max_norm": self.max_norm,
             "storage": dict(self.storage) if isinstance(self.storage, tuple) else self.storage,
@@ -105,6 +133,12 @@ class Options:
         given = {**self.given(), "decay_mask": self.decay_mask}
         differs = (name for name, x in given.items() if isinstance(x, (jax.Array, np.ndarray)) or x != plain[name])
         return [f"{name}={given[name]!r}" for name in differs]
+
+    def decay(self, rate: Scalar) -> Scalar | None:
+        """λ, in units of the rate: what multiplies p in the bracket with d."""
+        if self.weight_decay is None or self.decay_mode != "corrected" or self.max_rate is None:
+            return self.weight_decay
+        return self.weight_decay * (rate / self.max_rate)
 
     def decayed(self, leaves: Leaves) -> list[bool]:
         """Whether weight decay applies, for every trained leaf."""
@@ -150,16 +184,20 @@ def options(who: str, given: Mapping[str, PyTree]) -> Options:
     refuse_unknown(who, given)
     scale, most, decay = given.get("lr_scale"), given.get("max_norm"), given.get("weight_decay")
     function = is_function("lr_scale", scale)
+    mode = one_of("decay_mode", given.get("decay_mode", "decoupled"), DECAY_MODES)
+    layout = one_of("layout", given.get("layout", "leaf"), LAYOUTS)
     return Options(
         weight_decay=None if decay is None else _off_at_zero(number("weight_decay", decay, 0.0)),
         lr_scale=None if function or scale is None else _scales(scale),
         max_norm=None if most is None else number("max_norm", most, 0.0, open_low=True),
         lr_scale_function=scale if function else None,
-        decay_mode=one_of("decay_mode", given.get("decay_mode", "decoupled"), DECAY_MODES),
-        decay_mask=_mask(given.get("decay_mask")),
+        max_rate=_max_rate(given.get("max_rate"), mode),
+        extras=extras(given, layout, mode),
+        decay_mode=mode,
+        decay_mask=mask("decay_mask", given.get("decay_mask")),
         storage=storage(given.get("storage", "f32")),
         storage_exclude=_exclusions(given.get("storage_exclude", SMALL)),
-        layout=one_of("layout", given.get("layout", "leaf"), LAYOUTS),
+        layout=layout,
         skip_nonfinite=flag("skip_nonfinite", given.get("skip_nonfinite", False)),
         rounding=one_of("rounding", given.get("rounding", "nearest"), POLICIES),
         telemetry=_telemetry(given.get("telemetry")),
@@ -189,6 +227,12 @@ def _off_at_zero(value: Scalar) -> Scalar | None:
     return None if is_concrete(value) and float(value) == 0.0 else value
 
 
+def _max_rate(value: Scalar, mode: str) -> Scalar | None:
+    if value is not None and mode != "corrected":
+        raise ValueError(f"max_rate belongs to decay_mode='corrected', got it with {mode!r}; set that, or remove it.")
+    return None if value is None else number("max_rate", value, 0.0, open_low=True)
+
+
 def _scale(path: str, value: Scalar) -> Scalar:
     checked = number(f"lr_scale at '{path}'", value, 0.0)
     if getattr(checked, "ndim", 0):
@@ -204,14 +248,15 @@ def _scales(scale: PyTree) -> Patterns | PyTree:
     return jax.tree.map(lambda x: x if x is None else number("lr_scale", x, 0.0), scale, is_leaf=is_none)
 
 
-def _mask(mask: PyTree) -> str | Callable[[str, Array], bool] | Frozen | None:
-    if mask is None or isinstance(mask, str):
-        if mask is not None and mask != "matrices":
-            compiled("decay_mask", mask)
-        return mask
-    if is_function("decay_mask", mask):
-        return mask
-    return Frozen(jax.tree.map(lambda x: x if x is None else flag("decay_mask", x), mask, is_leaf=is_none))
+def mask(what: str, given: PyTree) -> str | Callable[[str, Array], bool] | Frozen | None:
+    """A choice of leaves in canonical form, for `choices.mask_of`."""
+    if given is None or isinstance(given, str):
+        if given is not None and given != "matrices":
+            compiled(what, given)
+        return given
+    if is_function(what, given):
+        return given
+    return Frozen(jax.tree.map(lambda x: x if x is None else flag(what, x), given, is_leaf=is_none))
 
 
 def _telemetry(given: bool | str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -46,9 +46,16 @@ def shelf(setting: Setting, rule: Rule, p: jax.ShapeDtypeStruct | None, excluded
                 f"storage names the slot {name!r}, but {rule.name} keeps {', '.join(slots) or 'no slots'}; name one of "
                 "these."
             )
+    for name, kind in kinds.items() if isinstance(setting, tuple) else ():
+        if slots[name].exact and kind != "f32":
+            raise ValueError(
+                f"storage[{name!r}]: expected 'f32', as {rule.name} decomposes or inverts this slot, got {kind!r}; "
+                "leave it out."
+            )
     groups, entries, sparse = [], [], []
     for names, kind in _neighbors(slots, kinds):
-        bound = [f"{names[0]}.bound"] if len(names) == 1 and kind == "int8" else []
+        exact = slots[names[0]].exact
+        bound = [f"{names[0]}.bound"] if len(names) == 1 and kind == "int8" and not exact else []
         second = names[1:] if kind != "bf16" or least is not None else ()
         entries += [names[0], *second, *bound]
         sparse += [*bound, *(second if kind == "bf16" else ())] if least is not None else []
@@ -57,7 +64,7 @@ def shelf(setting: Setting, rule: Rule, p: jax.ShapeDtypeStruct | None, excluded
         if own and shape is None:
             continue
         small = shape is not None and least is not None and int(np.prod(shape)) < least
-        narrow = kind != "f32" and not excluded and not small
+        narrow = kind != "f32" and not excluded and not small and not exact
         signed = [slots[name].signed for name in names]
         if narrow:
             groups.append(Group(kind, names, tuple(signed), shape))

@@ -38,6 +38,7 @@ from .array import (
     scalar_dtype,
     summed,
 )  # fmt: skip
+from .extras import Extras
 from .norms import global_norm, summed_rows
 
 LAST = np.iinfo(np.int32).max  # the counter stays there
@@ -59,6 +60,7 @@ class Part(NamedTuple):
     rule: Rule
     controller: Controller
     weight_decay: Scalar | None
+    extras: Extras | None
     factor: Scalar | None  # on every displacement, with which the rate is shown
     shown: dict[str, Scalar]  # hyperparameters that are schedules, at this step
     gs: list[Array | None]
@@ -118,7 +120,7 @@ def walk(plan: tuple[LeafPlan, ...], guard: Guard, part: Part, common: Common, n
     """Observe every leaf of a part, update its controller from the sums, move every leaf."""
     controller, dtype = part.controller, scalar_dtype([place.p for place in part.places])
     k = tick(part, common, now, dtype)
-    shares = {kind: share(part, k, kind, now) for kind in dict.fromkeys(leaf.dtype for leaf in plan)}
+    shares = {kind: share(part, k, kind, now, guard) for kind in dict.fromkeys(leaf.dtype for leaf in plan)}
     rows = list(zip(plan, part.gs, part.places, strict=True))
     before = scalars_by_leaf(part, part.scalars, plan)
     seen: list[Record] = [None] * len(rows)
@@ -144,9 +146,9 @@ def walk(plan: tuple[LeafPlan, ...], guard: Guard, part: Part, common: Common, n
     return Done(moved, scalars, {name: jnp.asarray(x, jnp.float32) for name, x in shown.items()})
 
 
-def share(part: Part, k: Tick, dtype: DTypeLike, now: Now) -> Share:
+def share(part: Part, k: Tick, dtype: DTypeLike, now: Now, guard: Guard) -> Share:
     """What the leaves of a dtype have in common."""
-    rule, controller = part.rule, part.controller
+    rule, controller, extras = part.rule, part.controller, part.extras
     ahead = {} if removes_bias(controller, rule) else rule.debiased()
     return Share(
         formed(rule, ahead, k.t, dtype),
@@ -156,6 +158,7 @@ def share(part: Part, k: Tick, dtype: DTypeLike, now: Now) -> Share:
         cast(clip_factor(now, rule, dtype), dtype),
         now.step,
         now.good,
+        None if extras is None else replace(cast(extras, dtype), axes=guard.axis_name),
     )
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, DTypeLike
 
-from ..numerics import capped, counter_bits, filled, mix
+from ..numerics import capped, counter_bits, filled, mix, sharded_as
 from ..values import Scalar
 from . import codecs
 
@@ -191,7 +191,7 @@ class Shelf:
             halves = (word & jnp.uint32(mask), word >> shift)
             for name, signed, half in zip(group.names, group.signed, halves, strict=False):
                 slot = _decode(half, bounds.get(name), signed).astype(dtype)
-                out[name] = codecs.sharded_as(codecs.unblocked(slot, array.shape), array) if apart else slot
+                out[name] = sharded_as(codecs.unblocked(slot, array.shape), array) if apart else slot
         return out
 
     def _stored(self, codes: Slots, bounds: Slots, old: Stored, shape: tuple[int, ...]) -> Stored:
@@ -200,11 +200,11 @@ class Shelf:
         for group in self.groups:
             first = codes[group.names[0]]
             whole = codecs.unblocked(first, shape) if self.blocked else first
-            out[group.names[0]] = codecs.sharded_as(whole, _there(old[group.names[0]]))
+            out[group.names[0]] = sharded_as(whole, _there(old[group.names[0]]))
             if group.kind == "int8":
                 like = shape if group.shape is None else group.shape
                 packed = _packed([bounds[name] for name in group.names], like)
-                out[group.bound] = codecs.sharded_as(packed, _there(old[group.bound]))
+                out[group.bound] = sharded_as(packed, _there(old[group.bound]))
         return out
 
 

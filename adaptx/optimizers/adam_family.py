@@ -151,3 +151,28 @@ def adamax(
     Kingma & Ba, 2015, arXiv:1412.6980, Algorithm 2.
     """
     return build("adamax", rules.Adamax(b1, b2, eps), learning_rate, engine)
+
+
+def stableadamw(
+    learning_rate: Rate = 1e-3,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.99,
+    eps: Scalar = 1e-6,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """StableAdamW: AdamW (λ = 0.01) whose rate is lr/max(1, RMS(g/√max(v̂, ε²))), leaf by leaf.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller.
+        b1: β₁ in [0, 1).
+        b2: β₂ in [0, 1).
+        eps: ε ≥ 0, in units of g.
+        **engine: see `EngineOptions`; clip_update_rms is 1 here.
+
+    When to use it: AdamW at rates or batches where its loss spikes; no clipping of your own beside it.
+
+    Wortsman et al., "Stable and low-precision training for large-scale vision-language models", 2023,
+    arXiv:2304.13013, Algorithm 2; β₂, ε and λ as in the library optimi.
+    """
+    options = {"weight_decay": 1e-2, "clip_update_rms": 1.0, **flat(engine)}
+    return build("stableadamw", rules.Adam(b1, b2, eps), learning_rate, options, ("b1", "b2", "eps"))

@@ -32,6 +32,11 @@ def adafactor(
         scale_parameter: multiply steps by the root mean square of the parameter.
         **engine: see `EngineOptions`.
 
+    The defaults are the paper's but for its schedule. optax's conventions: min_dim_size_to_factor=128, its weight decay
+    is decay_mode="independent", its momentum averages what the rate and the parameter's size have multiplied already,
+    and of more than two axes it factors the two longest. torch's: the rate is `lambda t: min(lr, 1/sqrt(t + 1))`, and
+    nothing is added to g² (eps1=1e-37), but √v̂ and the mean of r are bounded below by the machine's ε.
+
     When to use it: transformers too large for Adam's second moment; no rate to tune with the paper's schedule.
 
     Shazeer & Stern, 2018, arXiv:1804.04235.
@@ -85,3 +90,114 @@ def sm3(
     Anil et al., 2019, arXiv:1901.11150. Arrays with up to five axes.
     """
     return build("sm3", rules.Sm3(b1, eps), learning_rate, engine)
+
+
+def galore(
+    learning_rate: Rate = 1e-2,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    scale: Scalar = 0.25,
+    rank: int = 128,
+    gap: int = 200,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """GaLore: Adam on q'g, its step taken back by q: the gradient's leading singular vectors, new ones now and then.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller.
+        b1: β₁ in [0, 1).
+        b2: β₂ in [0, 1).
+        eps: ε ≥ 0, in units of g.
+        scale: α ≥ 0, of the step on matrices, so that others have α times their learning rate.
+        rank: r ≥ 1; matrices whose shorter axis is no longer have Adam, as vectors and scalars do.
+        gap: ≥ 1, steps from one decomposition to the next.
+        **engine: see `EngineOptions`.
+
+    When to use it: matrices so large that Adam's moments do not fit, gradients of low rank, time for decompositions.
+
+    Zhao et al., 2024, arXiv:2403.03507.
+    """
+    return build("galore", rules.Galore(b1, b2, eps, scale, rank, gap), learning_rate, engine)
+
+
+def apollo(
+    learning_rate: Rate = 1e-2,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-6,
+    scale: Scalar | None = 1.0,
+    limit: Scalar | None = 1.01,
+    rank: int = 256,
+    gap: int = 200,
+    scaling: str = "channel",
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """APOLLO: gradients, every channel as much longer as Adam makes its random projection to a few dimensions.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller.
+        b1: β₁ in [0, 1).
+        b2: β₂ in [0, 1).
+        eps: ε ≥ 0, in units of g, before the correction of bias.
+        scale: α ≥ 0, of the step on matrices (the authors' program takes α²); None for √(shorter axis / rank).
+        limit: γ ≥ 1, by which the norm of a step may grow; None for no limit.
+        rank: r ≥ 1; matrices whose shorter axis is no longer have Adam, as vectors and scalars do.
+        gap: ≥ 1, steps from one projection to the next.
+        scaling: "channel", a factor for every entry of the longer axis, or "tensor", one for the matrix.
+        **engine: see `EngineOptions`.
+
+    When to use it: language models in the memory of SGD; no decompositions, unlike galore.
+
+    Zhu et al., 2024, arXiv:2412.05270.
+    """
+    return build("apollo", rules.Apollo(b1, b2, eps, scale, limit, rank, gap, scaling), learning_rate, engine)
+
+
+def apollo_mini(
+    learning_rate: Rate = 1e-2,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-6,
+    scale: Scalar | None = 128.0**0.5,
+    limit: Scalar | None = 1.01,
+    gap: int = 200,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """APOLLO-Mini: gradients, every matrix as much longer as Adam makes its random projection to one dimension.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller.
+        b1: β₁ in [0, 1).
+        b2: β₂ in [0, 1).
+        eps: ε ≥ 0, in units of g, before the correction of bias.
+        scale: α ≥ 0, of the step on matrices (the authors' program takes α², 128); None for √(shorter axis).
+        limit: γ ≥ 1, by which the norm of a step may grow; None for no limit.
+        gap: ≥ 1, steps from one projection to the next.
+        **engine: see `EngineOptions`.
+
+    When to use it: as apollo, where there is no memory at all beside the parameters.
+
+    Zhu et al., 2024, arXiv:2412.05270, section 4.3.
+    """
+    rule = rules.Apollo(b1, b2, eps, scale, limit, 1, gap, "tensor")
+    return build("apollo_mini", rule, learning_rate, engine, ("b1", "b2", "eps", "scale", "limit", "gap"))
+
+
+def sgd_sai(
+    learning_rate: Rate = 1e-2, decay: Scalar = 0.9, eps: Scalar = 1e-8, **engine: Unpack[EngineOptions]
+) -> Optimizer:
+    """SGD-SaI: momentum, every array's rate multiplied by ‖g‖/(σ(g) + ε) of its first gradient.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller.
+        decay: μ of the mean gradient, in [0, 1).
+        eps: ε ≥ 0, in units of g.
+        **engine: see `EngineOptions` (the authors train with a weight_decay of 0.01).
+
+    When to use it: half of Adam's memory where SGD fails for want of a rate for every layer. Arrays of equal entries
+    at the first step have no signal to noise, and √n in its place.
+
+    Xu et al., 2024, arXiv:2412.11768.
+    """
+    return build("sgd_sai", rules.SgdSai(decay, eps), learning_rate, engine)

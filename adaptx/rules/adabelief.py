@@ -33,6 +33,7 @@ class Adabelief(Rule):
     eps: Scalar = real(1e-16, low=0.0)  # units of g
     eps_root: Scalar = real(1e-16, low=0.0)  # units of g²
     Slots = Belief
+    momenta = None  # with b1 = 0 nothing is left of g − m, which it divides by
     reference = "arXiv:2010.07468"
 
     def advance(self, g, s, p, k):

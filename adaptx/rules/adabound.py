@@ -41,6 +41,7 @@ class Adabound(Rule):
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     amsbound: bool = switch(False)
     Slots = Moments
+    momenta = ("b1",)
     reference = "arXiv:1902.09843"
 
     def unused(self):

@@ -32,6 +32,7 @@ class Adadelta(Rule):
     eps: Scalar = real(1e-6, low=0.0)  # below the line, units of g²
     eps_step: Scalar | None = real(None, low=0.0, optional=True)  # above it, units of p²; None for eps
     Slots = Squares
+    momenta = ()
     reference = "arXiv:1212.5701"
 
     def advance(self, g, s, p, k):

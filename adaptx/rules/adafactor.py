@@ -24,6 +24,7 @@ import jax.numpy as jnp
 
 from ..base import Rule, UnsignedOwn, Weighed
 from ..fields import count, rate, real, switch
+from ..matrices import columns_of, is_matrix, means, rank_one, rms, rows_of
 from ..numerics import capped, divide, ema, filled, root
 from ..values import Decay, Scalar, value_class
 
@@ -49,6 +50,7 @@ class Adafactor(Rule):
     Slots = Factors
     pointwise = False
     reads_params = True
+    momenta = ("b1",)
     reference = "arXiv:1804.04235"
 
     def unused(self):
@@ -59,7 +61,7 @@ class Adafactor(Rule):
             return 0.0
         if self._factored(p) == (name == "v"):
             return None
-        return filled(p if name == "v" else jnp.sum(p, -1 if name == "r" else -2), 0.0)
+        return filled(p, 0.0) if name == "v" else rows_of(p) if name == "r" else columns_of(p)
 
     def advance(self, g, s, p, k):
         square = capped(g * g) + self.eps1
@@ -68,15 +70,14 @@ class Adafactor(Rule):
         q: Scalar = None
         v: Scalar = None
         if self._factored(g):
-            means = (jnp.sum(square / g.shape[axis], axis) for axis in (-1, -2))  # the sum may be out of range
-            r, q = (old + weight * (mean - old) for old, mean in zip((s.r, s.q), means, strict=True))
+            r, q = (old + weight * (mean - old) for old, mean in zip((s.r, s.q), means(square), strict=True))
         else:
             v = s.v + weight * (square - s.v)
         return Factors(r, q, v, None if self.b1 is None else ema(s.m, self._clipped(g, r, q, v), self.b1))
 
     def direction(self, g, s, old, p, k):
         u = self._clipped(g, s.r, s.q, s.v) if self.b1 is None else s.m
-        return jnp.maximum(self.eps2, self._rms(p)) * u if self.scale_parameter else u
+        return jnp.maximum(self.eps2, rms(p)) * u if self.scale_parameter else u
 
     def rescaled(self, unit):
         return replace(self, eps1=self.eps1 * unit**2)
@@ -85,16 +86,11 @@ class Adafactor(Rule):
         return divide(x, root(self._second(x, s.r, s.q, s.v)))
 
     def _factored(self, p):
-        return p.ndim >= 2 and min(p.shape[-2:]) >= self.min_dim_size_to_factor
+        return is_matrix(p, self.min_dim_size_to_factor)
 
     def _second(self, g, r, q, v):
-        if not self._factored(g):
-            return v
-        return divide(r, jnp.sum(r / r.shape[-1], -1, keepdims=True))[..., None] * q[..., None, :]
+        return rank_one(r, q) if self._factored(g) else v
 
     def _clipped(self, g, r, q, v):
         u = divide(g, root(self._second(g, r, q, v)))
-        return u / jnp.maximum(1, self._rms(u) / self.clip_threshold)
-
-    def _rms(self, x):
-        return root(jnp.mean(x * x))
+        return u / jnp.maximum(1, rms(u) / self.clip_threshold)

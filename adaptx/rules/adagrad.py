@@ -31,6 +31,7 @@ class Adagrad(Rule):
     initial_accumulator: Scalar = real(0.0, low=0.0)  # ≥ 0, units of g²
     eps_in_sqrt: bool = switch(True)
     Slots = Accumulator
+    momenta = ()
     reference = "JMLR 12 (2011) 2121-2159"
 
     def initial(self, name, p):

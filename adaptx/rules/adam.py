@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from ..base import Rule, Unsigned, Weighed
 from ..fields import rate, real, switch
-from ..numerics import debias, debias_root, ema, ema_of_squares, one_minus_power, over, positive_root, root
+from ..numerics import debias, debias_root, ema, ema_of_squares, one_minus_power, over, over_larger, positive_root, root
 from ..values import Decay, Scalar, value_class
 
 
@@ -42,6 +42,7 @@ class Adam(Rule):
     amsgrad: bool = switch(False)
     nesterov: bool = switch(False)
     Slots = Moments
+    momenta = ("b1",)
     reference = "arXiv:1412.6980"
 
     def unused(self):
@@ -63,6 +64,10 @@ class Adam(Rule):
 
     def precondition(self, x, s):
         return self._normalized(x, s, None)
+
+    def surprise(self, g, s, k):
+        size = positive_root(s.h if self.amsgrad else s.v)
+        return over_larger(g, debias_root(size, self.b2, k) if self.debias else size, self.eps)
 
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit)

@@ -32,6 +32,7 @@ class Adamax(Rule):
     b2: Decay | Scalar = rate(0.999)  # in [0, 1)
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     Slots = Sizes
+    momenta = ("b1",)
     reference = "arXiv:1412.6980"
 
     def advance(self, g, s, p, k):
@@ -48,6 +49,9 @@ class Adamax(Rule):
 
     def precondition(self, x, s):
         return divide(x, s.u)
+
+    def surprise(self, g, s, k):
+        return self.precondition(g, s)  # u has no bias
 
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit)

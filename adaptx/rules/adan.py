@@ -40,6 +40,7 @@ class Adan(Rule):
     b3: Decay | Scalar = rate(0.99)  # in [0, 1)
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     Slots = Means
+    momenta = ("b1", "b2")
     reference = "arXiv:2208.06677"
 
     def advance(self, g, s, p, k):

@@ -5,7 +5,7 @@
     v ← β₂ v + (1 − β₂) g²               second moment
     d = (m̂₁ + α m₂) / (√v̂ + ε)           m̂₁ = m₁ / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ); the engine does p ← p − lr·d
 
-m₂ is not corrected. Long runs begin with α and β₃ small: `schedules.linear(0, alpha, steps)` and
+m₂ is not corrected. Long runs begin with α and β₃ small: `schedules.linear_schedule(0, alpha, steps)` and
 `schedules.half_life(b1, b3, steps)`.
 Pagliardini, Ablin & Grangier, "The AdEMAMix optimizer: better, faster, older", 2024, arXiv:2409.03137, Algorithm 1.
 Departs from the paper in: √v is at least 1e-19 (f32), so that 0/0 is 0 whatever ε.
@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ..base import Rule, Unsigned, Weighed
 from ..fields import rate, real
-from ..numerics import debias, debias_root, ema, ema_of_squares, one_minus_power, over, positive_root, root
+from ..numerics import debias, debias_root, ema, ema_of_squares, one_minus_power, over, over_larger, positive_root, root
 from ..values import Decay, Scalar, value_class
 
 
@@ -36,6 +36,7 @@ class Ademamix(Rule):
     alpha: Scalar = real(5.0, low=0.0)  # α, weight of the slow mean
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     Slots = Moments
+    momenta = ("b1", "alpha")
     reference = "arXiv:2409.03137"
 
     def advance(self, g, s, p, k):
@@ -53,6 +54,9 @@ class Ademamix(Rule):
 
     def precondition(self, x, s):
         return over(x, positive_root(s.v), self.eps)
+
+    def surprise(self, g, s, k):
+        return over_larger(g, debias_root(positive_root(s.v), self.b2, k), self.eps)
 
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit)

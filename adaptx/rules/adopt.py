@@ -36,6 +36,7 @@ class Adopt(Rule):
     eps: Scalar = real(1e-6, low=0.0)  # units of g
     clip: bool = switch(True)
     Slots = Moments
+    momenta = ("b1",)
     reference = "arXiv:2411.02853"
 
     def advance(self, g, s, p, k):

@@ -30,6 +30,7 @@ class Average(Rule):
     start: str = choice("zero", "first")
     Slots = Mean
     degree = 1
+    momenta = ("decay",)
     reference = "arXiv:1412.6980"
 
     def __post_init__(self):
@@ -59,6 +60,7 @@ class BiasCorrection(Rule):
 
     decay: Decay | Scalar = rate(0.9)  # β, in [0, 1)
     degree = 1
+    momenta = ()
     reference = "arXiv:1412.6980"
 
     def advance(self, g, s, p, k):

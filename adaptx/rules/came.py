@@ -45,6 +45,7 @@ class Came(Rule):
     clip_threshold: Scalar = real(1.0, low=0.0, open_low=True)  # RMS of u
     Slots = Factors
     pointwise = False
+    momenta = None  # with b1 = 0 nothing is left of u − m, which it divides by
     reference = "arXiv:2307.02047"
 
     def initial(self, name, p):

@@ -32,6 +32,7 @@ class Kate(Rule):
     eps: Scalar = real(1e-8, low=0.0)  # units of g²
     Slots = Sums
     degree = -1
+    momenta = ()
     reference = "arXiv:2403.02648"
 
     def advance(self, g, s, p, k):

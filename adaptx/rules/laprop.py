@@ -16,7 +16,7 @@ import jax.numpy as jnp
 
 from ..base import Rule, Unsigned, Weighed
 from ..fields import rate, real
-from ..numerics import debias, debias_root, ema, ema_of_squares, one_minus_power, over, positive_root, root
+from ..numerics import debias, debias_root, ema, ema_of_squares, one_minus_power, over, over_larger, positive_root, root
 from ..values import Decay, Scalar, value_class
 
 
@@ -33,6 +33,7 @@ class Laprop(Rule):
     b2: Decay | Scalar = rate(0.999)  # in [0, 1)
     eps: Scalar = real(1e-15, low=0.0)  # units of g
     Slots = Moments
+    momenta = ("b1",)
     reference = "arXiv:2002.04839"
 
     def advance(self, g, s, p, k):
@@ -57,6 +58,9 @@ class Laprop(Rule):
 
     def precondition(self, x, s):
         return over(x, positive_root(s.v), self.eps)
+
+    def surprise(self, g, s, k):
+        return over_larger(g, debias_root(positive_root(s.v), self.b2, k), self.eps)
 
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit)

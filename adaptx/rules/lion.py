@@ -31,6 +31,7 @@ class Lion(Rule):
     b1: Decay | Scalar = rate(0.9)  # in [0, 1)
     b2: Decay | Scalar = rate(0.99)  # in [0, 1)
     Slots = Mean
+    momenta = ("b1",)
     reference = "arXiv:2302.06675"
 
     def advance(self, g, s, p, k):

@@ -39,6 +39,7 @@ class Mars(Rule):
     gamma: Scalar = real(0.025, low=0.0)  # γ, weight of the correction
     Slots = Moments
     pointwise = False
+    momenta = ("b1",)
     reference = "arXiv:2411.10438"
 
     def advance(self, g, s, p, k):

@@ -30,6 +30,7 @@ class Momentum(Rule):
     nesterov: bool = switch(False)
     Slots = Velocity
     degree = 1
+    momenta = ("decay",)
     reference = "doi:10.1016/0041-5553(64)90137-5"
 
     def advance(self, g, s, p, k):

@@ -44,6 +44,7 @@ class Muon(Rule):
     Slots = Mean
     pointwise = False
     ranks = (2, 3)
+    momenta = ("decay",)
     reference = "arXiv:2502.16982"
 
     def advance(self, g, s, p, k):

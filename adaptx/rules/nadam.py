@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from ..base import Rule, Unsigned, Weighed
 from ..fields import rate, real
-from ..numerics import debias_root, ema, ema_of_squares, one_minus_power, over, positive_root, root
+from ..numerics import debias_root, ema, ema_of_squares, one_minus_power, over, over_larger, positive_root, root
 from ..values import Decay, Scalar, value_class
 
 TERMS = 48  # of the logarithm's series at ½: what is left out is 2⁻⁴⁸/48 a step
@@ -42,6 +42,7 @@ class Nadam(Rule):
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     momentum_decay: Scalar = real(4e-3, low=0.0)  # ψ
     Slots = Moments
+    momenta = ("b1",)
     reference = "openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ"
 
     def advance(self, g, s, p, k):
@@ -62,6 +63,9 @@ class Nadam(Rule):
 
     def precondition(self, x, s):
         return over(x, positive_root(s.v), self.eps)
+
+    def surprise(self, g, s, k):
+        return over_larger(g, debias_root(positive_root(s.v), self.b2, k), self.eps)
 
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit)

@@ -34,6 +34,7 @@ class Novograd(Rule):
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     Slots = Sizes
     pointwise = False
+    momenta = ("b1",)
     reference = "arXiv:1905.11286"
 
     def initial(self, name, p):

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from ..base import Rule, Unsigned, Weighed
 from ..fields import rate, real
-from ..numerics import debias, ema, ema_of_squares, one_minus_power, over, positive_root, root
+from ..numerics import debias, debias_root, ema, ema_of_squares, one_minus_power, over, over_larger, positive_root, root
 from ..values import Decay, Scalar, value_class
 
 
@@ -33,6 +33,7 @@ class Qhadam(Rule):
     nu2: Scalar = real(1.0, low=0.0, high=1.0)  # ν₂
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     Slots = Moments
+    momenta = ("b1",)
     reference = "arXiv:1810.06801"
 
     def advance(self, g, s, p, k):
@@ -51,6 +52,9 @@ class Qhadam(Rule):
 
     def precondition(self, x, s):
         return over(x, positive_root(s.v), self.eps)
+
+    def surprise(self, g, s, k):
+        return over_larger(g, debias_root(positive_root(s.v), self.b2, k), self.eps)
 
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit)

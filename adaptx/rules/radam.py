@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from ..base import Rule, Unsigned, Weighed
 from ..fields import rate, real
-from ..numerics import debias, debias_root, ema, ema_of_squares, one_minus_power, over, positive_root, root
+from ..numerics import debias, debias_root, ema, ema_of_squares, one_minus_power, over, over_larger, positive_root, root
 from ..values import Decay, Scalar, value_class
 
 
@@ -38,6 +38,7 @@ class Radam(Rule):
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     threshold: Scalar = real(5.0, low=4.0)  # of ρ, the number of gradients that v is made of
     Slots = Moments
+    momenta = ("b1",)
     reference = "arXiv:1908.03265"
 
     def advance(self, g, s, p, k):
@@ -60,6 +61,9 @@ class Radam(Rule):
 
     def precondition(self, x, s):
         return over(x, positive_root(s.v), self.eps)
+
+    def surprise(self, g, s, k):
+        return over_larger(g, debias_root(positive_root(s.v), self.b2, k), self.eps)
 
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit)

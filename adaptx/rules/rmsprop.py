@@ -42,6 +42,7 @@ class Rmsprop(Rule):
     centered: bool = switch(False)
     debias: bool = switch(False)
     Slots = Means
+    momenta = ("momentum",)
     reference = "arXiv:1308.0850"
 
     def __post_init__(self):
@@ -76,6 +77,9 @@ class Rmsprop(Rule):
     def precondition(self, x, s):
         v = jnp.maximum(s.v - s.a**2, 0.0) if self.centered else s.v
         return self._divided(x, v)
+
+    def surprise(self, g, s, k):
+        return self._normalized(g, s.v, s.a, k)
 
     def debiased(self):
         return {"decay": 0} if self.debias else {}

@@ -34,6 +34,7 @@ class Rprop(Rule):
     eta_plus: Scalar = real(1.2, low=1.0, open_low=True)  # η⁺
     step_sizes: tuple[Scalar, Scalar] = several_of((1e-4, 5e3), 2, low=0.0)  # least and most, in learning rates
     Slots = Steps
+    momenta = ()
     reference = "doi:10.1109/ICNN.1993.298623"
 
     def initial(self, name, p):

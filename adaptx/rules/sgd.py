@@ -15,6 +15,7 @@ class Sgd(Rule):
     """Gradient descent. Pointwise; no slots."""
 
     degree = 1
+    momenta = ()
     reference = "doi:10.1214/aoms/1177729586"
 
     def advance(self, g, s, p, k):

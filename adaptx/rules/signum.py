@@ -30,6 +30,7 @@ class Signum(Rule):
 
     decay: Decay | Scalar = rate(0.9)  # β, in [0, 1)
     Slots = Mean
+    momenta = ("decay",)
     reference = "arXiv:1802.04434"
 
     def advance(self, g, s, p, k):

@@ -40,6 +40,7 @@ class Sm3(Rule):
     Slots = Covers
     pointwise = False
     ranks = (0, 1, 2, 3, 4, 5)
+    momenta = ("b1",)
     reference = "arXiv:1901.11150"
 
     def unused(self):

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from ..base import Rule, Unsigned, Weighed
 from ..fields import rate, real, switch
-from ..numerics import debias, debias_root, ema, one_minus_power, over, positive_root, root
+from ..numerics import debias, debias_root, ema, one_minus_power, over, over_larger, positive_root, root
 from ..values import Decay, Scalar, value_class
 
 
@@ -36,6 +36,7 @@ class Yogi(Rule):
     initial_accumulator: Scalar = real(1e-6, low=0.0)  # units of g²
     debias: bool = switch(True)
     Slots = Moments
+    momenta = ("b1",)
     reference = "NeurIPS 31 (2018)"
 
     def initial(self, name, p):
@@ -62,6 +63,10 @@ class Yogi(Rule):
 
     def precondition(self, x, s):
         return over(x, positive_root(s.v), self.eps)
+
+    def surprise(self, g, s, k):
+        size = positive_root(s.v)
+        return over_larger(g, debias_root(size, self.b2, k) if self.debias else size, self.eps)
 
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit)

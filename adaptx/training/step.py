@@ -18,6 +18,7 @@ from jaxtyping import PyTree
 from ..engine.telemetry import found, metrics
 from ..engine.transformation import Transformation
 from ..engine.tree import is_trained
+from ..wrappers.sam import takes_second
 from ..wrappers.wrapper import takes_any
 from .curvature import Estimate
 from .trees import join, merged, split, without
@@ -37,7 +38,8 @@ def train_step(
 
     Args:
         loss_fn: loss_fn(params, *batch) -> a scalar loss, or (loss, aux) with has_aux.
-        opt: an adaptx optimizer, or any optax transformation. The loss reaches it as `value=`.
+        opt: an adaptx optimizer, or any optax transformation. The loss reaches it as `value=`; what takes gradients at
+            other points of the same batch, such as `adaptx.sam`, is given `grad_fn=`, a function of params.
         has_aux: whether loss_fn returns auxiliary outputs; they come back as metrics["aux"].
         extra: what the optimizer requires besides the loss (`opt.requires`), by name, as functions of (params, *batch)
             or as `hutchinson` and `gauss_newton_bartlett` make them: {"hessian": adaptx.hutchinson(loss_fn, every=10)}.
@@ -110,11 +112,15 @@ def _one(structure, rest, dynamic_opt, carry, batch):
         _check_loss(loss, has_aux)
         return loss, aux
 
-    trained = [x if is_trained(x) else None for x in arrays]
-    (loss, aux), found_grads = jax.value_and_grad(loss_of, has_aux=True)(trained)
+    def grad_fn(params):  # of this batch, elsewhere
+        return join(jax.grad(loss_of, has_aux=True)(_trained(split(params)[0]))[0], without(rest))
+
+    (loss, aux), found_grads = jax.value_and_grad(loss_of, has_aux=True)(_trained(arrays))
     params, grads = join(arrays, rest), join(found_grads, without(rest))
     searches = {"grad": grads, "value_fn": lambda params: loss_of(split(params)[0])[0]}  # for optax's line searches
     searches = searches if static_opt is not None or takes_any(dynamic_opt) else {}
+    if takes_second(state):  # not otherwise: a line search refuses what it does not know
+        searches["grad_fn"] = grad_fn
 
     def moved(more):
         if static_opt is None:
@@ -155,6 +161,10 @@ def _with_extra(moved, extra, now, more):
     return lax.cond(due, lambda: go(function(params, key, *batch)), lambda: go(None))
 
 
+def _trained(arrays: list[PyTree]) -> list[PyTree]:
+    return [x if is_trained(x) else None for x in arrays]
+
+
 def _pair(result: PyTree) -> tuple[PyTree, PyTree]:
     if not (isinstance(result, tuple) and len(result) == 2):
         came = "an array" if isinstance(result, jax.Array) else type(result).__name__
@@ -180,10 +190,12 @@ def _check_functions(loss_fn: object, opt: PyTree, has_aux: object, extra: objec
         )
     if "value" in extra:
         raise TypeError("extra must not hold 'value', which is the loss and is always passed; remove it.")
+    if "grad_fn" in extra:
+        raise TypeError("extra must not hold 'grad_fn', which is made of loss_fn wherever it is needed; remove it.")
     if not isinstance(opt, optax.GradientTransformation):
         hint = "call it" if callable(opt) else "pass one"
         raise TypeError(f"opt must be an optimizer such as adaptx.adam(1e-3), got {type(opt).__name__}; {hint}.")
-    lacking = sorted(opt.requires - {"value", *extra}) if isinstance(opt, Transformation) else []
+    lacking = sorted(opt.requires - {"value", "grad_fn", *extra}) if isinstance(opt, Transformation) else []
     if lacking:
         raise TypeError(
             f"the optimizer requires {lacking[0]} at every step, which cannot be computed from the loss alone; pass "

@@ -1,16 +1,48 @@
 """Wrappers around any optimizer: better iterates, which `adaptx.eval_params` reads, and a shield."""
 
+from collections.abc import Callable, Mapping
+
+from jaxtyping import Array, PyTree
 from optax import GradientTransformation
 
 from ..engine.optimizer import batched
-from ..values import Scalar, number, whole
+from ..engine.options import mask as to_mask
+from ..values import Decay, Scalar, is_scheduled, number, several, whole
 from ..values import decay as to_decay
 from .averaging import Averaged, Lookahead
 from .foreign import transformation
+from .grokfast import Grokfast
+from .inside import refuse_followers, refuse_inside, refuse_momentum
 from .reading import eval_params as eval_params
+from .reading import named
+from .sam import Sam
 from .schedule_free import ScheduleFree
 from .shield import Shield
+from .trac import Trac
 from .wrapper import wrapped_in
+
+Several = Scalar | tuple[Scalar, ...] | Mapping[str, Scalar]  # a number, or several by name
+
+SAM_AROUND = "sam inside would take the second gradient where the first is not what is stepped on; put sam around"
+INSIDE_SCHEDULE_FREE = {
+    "shield": "a shield inside would roll back z, not the parameters; put the shield around",
+    "grokfast": "grokfast is momentum of its own, whose place this takes; leave one of them out",
+    "sam": SAM_AROUND,
+    "trac": "trac decides how far to go too; leave one of them out",
+}
+INSIDE_GROKFAST = {
+    "schedule_free": "schedule_free takes the place of momentum, which grokfast is; leave one of them out",
+    "grokfast": "grokfast is inside already; one is enough",
+    "sam": SAM_AROUND,
+}
+INSIDE_TRAC = {
+    "averaged": "averaged inside would average parameters that are not those held; put it around",
+    "lookahead": "lookahead inside would lead parameters that are not those held; put it around",
+    "shield": "a shield inside would roll back parameters that are not those held; put it around",
+    "schedule_free": "schedule_free decides how far to go too; leave one of them out",
+    "trac": "trac is inside already; one is enough",
+    "sam": SAM_AROUND,
+}
 
 
 def schedule_free(
@@ -26,7 +58,7 @@ def schedule_free(
     lr·min(1, (step + 1)/W).
 
     Args:
-        opt: an optimizer without momentum of its own.
+        opt: an optimizer without momentum, which this takes the place of: a rule that has one is refused.
         b: blend of iterate and average, in (0, 1).
         r: weight of later steps, tʳ, ≥ 0.
         power: weight of the learning rate, ≥ 0.
@@ -35,8 +67,8 @@ def schedule_free(
     b = number("b", b, 0.0, 1.0, open_low=True, open_high=True)
     rate = None if learning_rate is None else number("learning_rate", learning_rate, 0.0, open_low=True)
     inner = transformation("schedule_free", opt)
-    if wrapped_in(inner, "shield"):
-        raise TypeError("schedule_free: a shield inside would roll back z, not the parameters; put the shield around.")
+    refuse_inside("schedule_free", inner, INSIDE_SCHEDULE_FREE)
+    refuse_momentum("schedule_free", inner)
     return batched(ScheduleFree(inner, b, number("r", r, 0.0), number("power", power, 0.0), rate))
 
 
@@ -52,21 +84,124 @@ def lookahead(opt: GradientTransformation, k: int = 5, alpha: Scalar = 0.5) -> L
     return batched(Lookahead(transformation("lookahead", opt), alpha, whole("k", k, 1)))
 
 
-def averaged(opt: GradientTransformation, decay: Scalar | None = 0.999, power: Scalar | None = None) -> Averaged:
-    """An average of the parameters, to evaluate with `adaptx.eval_params`; training itself is unchanged.
+def averaged(
+    opt: GradientTransformation,
+    decay: Several | None = 0.999,
+    power: Several | None = None,
+    horizon: Several | None = None,
+) -> Averaged:
+    """Averages of the parameters, to evaluate with `adaptx.eval_params`; training itself is unchanged.
+
+    Several at once are a tuple of numbers, or {name: number}, of any of the three; they cost an array each, and
+    `eval_params(opt, state, params, horizon=…)` says which, by its name or number.
 
     Args:
         opt: an adaptx optimizer, or any optax transformation.
         decay: of the exponential average, in [0, 1).
         power: γ ≥ 0 of a polynomial average in place of the exponential one (pass decay=None); 8 for DoG.
+        horizon: steps h ≥ 1 of an exponential average whose decay is 1 − 1/h (pass decay=None).
     """
-    if (decay is None) == (power is None):
+    given = {"decay": decay, "power": power, "horizon": horizon}
+    given = {what: x for what, x in given.items() if x is not None}
+    inner, checks = transformation("averaged", opt), {"decay": to_decay, "power": _power, "horizon": _horizon}
+    if given and all(isinstance(x, (tuple, list, Mapping)) for x in given.values()):
+        every = {what: named(what, x) for what, x in given.items()}
+        twice = [name for what, x in every.items() for name in x if any(name in every[w] for w in every if w != what)]
+        if twice:
+            raise ValueError(f"averaged: two averages are named {twice[0]!r}; give them names, {{name: number}}.")
+        made = {what: {n: checks[what](f"{what}[{n!r}]", x) for n, x in every[what].items()} for what in every}
+        decays = {**made.get("decay", {}), **made.get("horizon", {})}
+        return batched(Averaged(inner, decays or None, made.get("power")))
+    if len(given) != 1:
         raise ValueError(
-            f"averaged needs either decay or power, got decay={decay!r}, power={power!r}; set one to None."
+            f"averaged needs either decay or power or horizon, got decay={decay!r}, power={power!r}, "
+            f"horizon={horizon!r}; set the others to None, or give several of each as {{name: number}}."
         )
-    mean = None if decay is None else to_decay("decay", decay)
-    power = None if power is None else number("power", power, 0.0)
-    return batched(Averaged(transformation("averaged", opt), mean, power))
+    ((what, x),) = given.items()
+    made = checks[what](what, x)
+    return batched(Averaged(inner, None, made) if what == "power" else Averaged(inner, made))
+
+
+def _power(name: str, value: Scalar) -> Scalar:
+    return number(name, value, 0.0)
+
+
+def _horizon(name: str, value: Scalar) -> Decay:
+    steps = number(name, value, 1.0)
+    if is_scheduled(steps):
+        raise TypeError(f"{name} must be a number of steps, got a schedule; pass one of decay, 1 − 1/h.")
+    return Decay(1.0 / steps)
+
+
+def sam(
+    opt: GradientTransformation,
+    rho: Scalar = 0.05,
+    adaptive: bool | str | Callable[[str, Array], bool] | PyTree = False,
+    eta: Scalar | None = None,
+) -> Sam:
+    """Sharpness-aware minimization around an optimizer, which steps on the gradient of a point uphill: see `Sam`.
+
+    `adaptx.train_step` and `train_epoch` take the second gradient on the same batch. By hand:
+    `opt.step(grads, state, params, grad_fn=lambda p: jax.grad(loss)(p, batch))`, also of `update`.
+
+    Args:
+        opt: an adaptx optimizer, or any optax transformation.
+        rho: ρ > 0, how far uphill; 0.05, adaptive about ten times as much.
+        adaptive: whether the neighbourhood of every weight is as large as the weight (ASAM); or for which leaves, as
+            decay_mask has it: the authors' program leaves vectors out, "matrices".
+        eta: η ≥ 0, which adaptive adds to |p|; None for the authors' 0.01.
+    """
+    inner = transformation("sam", opt)
+    refuse_inside("sam", inner, {"sam": "sam is inside already; one is enough"})
+    wide = adaptive if isinstance(adaptive, bool) else to_mask("adaptive", adaptive)
+    if wide is False and eta is not None:
+        raise ValueError(f"sam: eta={eta!r} is added to |p| where sam is adaptive, got adaptive=False; leave eta out.")
+    eta = None if wide is False else number("eta", 0.01 if eta is None else eta, 0.0)
+    return batched(Sam(inner, number("rho", rho, 0.0, open_low=True), eta, wide))
+
+
+def grokfast(
+    opt: GradientTransformation, alpha: Scalar | None = 0.98, lamb: Scalar = 2.0, window: int | None = None
+) -> Grokfast:
+    """Gradients with their slow component amplified, before an optimizer: see `Grokfast`.
+
+    Args:
+        opt: an adaptx optimizer, or any optax transformation.
+        alpha: α in [0, 1), decay of the average of gradients.
+        lamb: λ ≥ 0, weight of the slow component.
+        window: steps ≥ 1 whose mean takes the place of the average (pass alpha=None); the authors have 100 with λ = 5.
+    """
+    if (alpha is None) == (window is None):
+        raise ValueError(
+            f"grokfast needs either alpha or window, got alpha={alpha!r}, window={window!r}; set one to None."
+        )
+    inner = transformation("grokfast", opt)
+    refuse_inside("grokfast", inner, INSIDE_GROKFAST)
+    mean = None if alpha is None else to_decay("alpha", alpha)
+    size = None if window is None else whole("window", window, 1)
+    return batched(Grokfast(inner, mean, number("lamb", lamb, 0.0), size))
+
+
+def trac(
+    opt: GradientTransformation,
+    betas: tuple[Scalar, ...] = (0.9, 0.99, 0.999, 0.9999, 0.99999, 0.999999),
+    s_init: Scalar = 1e-8,
+    eps: Scalar = 1e-8,
+) -> Trac:
+    """TRAC around an optimizer: how far to follow it away from where it started, by betting: see `Trac`.
+
+    Args:
+        opt: an adaptx optimizer with a number or a schedule as learning rate, or any optax transformation.
+        betas: discounts of past bets, each in [0, 1).
+        s_init: > 0, the scale of a bet.
+        eps: > 0, units of gradient times parameter.
+    """
+    inner = transformation("trac", opt)
+    refuse_inside("trac", inner, INSIDE_TRAC)
+    refuse_followers("trac", inner)
+    rates = several("betas", betas, low=0.0, high=1.0, open_high=True)
+    s_init, eps = (number(name, x, 0.0, open_low=True) for name, x in (("s_init", s_init), ("eps", eps)))
+    return batched(Trac(inner, s_init, eps, rates))
 
 
 def shield(opt: GradientTransformation, factor: Scalar = 0.2, tolerance: Scalar = 4.0, block: int = 10) -> Shield:

@@ -12,37 +12,51 @@ from .wrapper import Iterates, Row, Wrapper, chosen
 
 @value_class
 class Averaged(Wrapper):
-    """An average of the parameters over the steps, to evaluate at.
+    """Averages of the parameters over the steps, to evaluate at; one, or several by name.
 
         a ← a + w (p − a)                                              a = p before the first step
         decay       w = (1 − b) / (1 − bᵗ)                             exponential, its bias corrected
         power γ     w = (1 + γ) / (t + γ)                              polynomial: the later steps count more
 
+    A horizon of h steps is a decay of b = 1 − 1/h: while t < h it is about the mean of all steps, then of the last h.
+    A polynomial average looks back over a part of training, 1 / (1 + γ), however long that is.
     Polyak & Juditsky, 1992, doi:10.1137/0330046; polynomial: Shamir & Zhang, 2013, arXiv:1212.1824.
     """
 
     inner: Transformation
-    decay: Decay | None = None
-    power: Scalar | None = None
+    decay: Decay | dict[str, Decay] | None = None
+    power: Scalar | dict[str, Scalar] | None = None
+    family = "averaged"
 
     @property
     def kind(self) -> str:
         """What its state belongs to."""
+        decays, powers = (sorted(x) if isinstance(x, dict) else [] for x in (self.decay, self.power))
+        if decays or powers:
+            return f"averaged({', '.join([*decays, *(f'polynomial {name}' for name in powers)])})"
         return "averaged" if self.decay is not None else "averaged_polynomial"
 
+    @property
+    def label(self) -> str:
+        """What its numbers are named by in metrics."""
+        return self.kind.partition("(")[0]
+
+    def means(self) -> dict[str, tuple[Decay | None, Scalar]]:
+        """Every average by the name it is kept under: its decay, or None and its power."""
+        if isinstance(self.decay, Decay) or not isinstance(self.decay or self.power, dict):
+            return {"average": (self.decay, self.power)}  # pyright: ignore[reportReturnType]
+        decays, powers = self.decay or {}, self.power or {}
+        several = {name: (decay, None) for name, decay in decays.items()}  # pyright: ignore[reportAttributeAccessIssue]
+        several |= {name: (None, power) for name, power in powers.items()}
+        return {f"average.{name}": mean for name, mean in sorted(several.items())}
+
     def fresh(self, p: Array, narrow: bool) -> dict[str, Array | None]:
-        """The average."""
-        return {"average": p}
+        """The averages."""
+        return {name: jnp.array(p) for name in self.means()}
 
     def follow(self, row: Row, p: Array, new: Array, c: Row) -> tuple[Row, Array]:
-        """The average takes in the new parameters; training itself is unchanged."""
-        if self.power is not None:
-            weight = (1 + self.power) / (c["t"] + self.power)
-        else:
-            assert self.decay is not None, "one of the two is given"
-            b = Decay(jnp.asarray(self.decay.complement, p.dtype))
-            weight = b.complement / one_minus_power(b, c["t"])
-        return {"average": row["average"] + weight * (new - row["average"])}, new
+        """The averages take in the new parameters; training itself is unchanged."""
+        return {name: row[name] + _weight(*mean, p, c) * (new - row[name]) for name, mean in self.means().items()}, new
 
     def update(  # pyright: ignore[reportIncompatibleVariableOverride]
         self, grads: PyTree, state: Iterates, params: PyTree | None = None, **extra: PyTree
@@ -58,6 +72,14 @@ class Averaged(Wrapper):
         return updates, after
 
 
+def _weight(decay: Decay | None, power: Scalar, p: Array, c: Row) -> Array:
+    """Of the parameters of step t in an average."""
+    if decay is None:
+        return (1 + power) / (c["t"] + power)
+    b = Decay(jnp.asarray(decay.complement, p.dtype))
+    return b.complement / one_minus_power(b, c["t"])
+
+
 @value_class
 class Lookahead(Wrapper):
     """Slow weights that step toward the fast ones.
@@ -71,6 +93,7 @@ class Lookahead(Wrapper):
     inner: Transformation
     alpha: Scalar = 0.5
     k: int = static(default=5)
+    family = "lookahead"
 
     def fresh(self, p: Array, narrow: bool) -> dict[str, Array | None]:
         """The slow weights."""

@@ -7,11 +7,11 @@ from jaxtyping import Array, PyTree
 from ..engine.array import arithmetic
 from ..engine.telemetry import read, states
 from ..engine.transformation import Transformation
-from ..engine.tree import as_arrays, concrete, take_apart
+from ..engine.tree import as_arrays, take_apart
 from ..numerics import divide
 from ..values import Scalar, value_class
 from .foreign import took_step
-from .wrapper import Iterates, Row, Wrapper, chosen
+from .wrapper import Iterates, Row, Wrapper, chosen, fine_tree
 
 
 @value_class
@@ -33,11 +33,7 @@ class ScheduleFree(Wrapper):
     r: Scalar = 0.0
     power: Scalar = 2.0
     learning_rate: Scalar | None = None  # γ, where the optimizer inside does not tell it
-
-    @property
-    def kind(self) -> str:
-        """What its state belongs to."""
-        return "schedule_free"
+    family = "schedule_free"
 
     def start(self) -> dict[str, float]:
         """The largest rate, the sum of weights, and the blend that y was formed with."""
@@ -47,11 +43,9 @@ class ScheduleFree(Wrapper):
         """z, and y where it is finer than the parameter."""
         return {"z": p, "y": jnp.array(p) if narrow else None}
 
-    def init(self, params: PyTree) -> Iterates:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Fresh state for params; shares no buffer with them."""
-        leaves = take_apart(params)
-        fine = leaves.join([concrete(p).astype(arithmetic(p)) for p in leaves.arrays], lambda leaf: leaf)
-        return self.around(self.inner.init(fine if leaves.arrays else params), params)
+    def within(self, params: PyTree) -> PyTree:
+        """The parameters as the optimizer inside sees them."""
+        return fine_tree(params)
 
     def step(self, grads: PyTree, state: Iterates, params: PyTree, **extra: PyTree) -> tuple[PyTree, Iterates]:
         """(new parameters, new state)."""
@@ -69,12 +63,6 @@ class ScheduleFree(Wrapper):
         kept = [{"z": z, "y": None if row["y"] is None else y} for z, y, row in zip(zs, ys, rows, strict=True)]
         out = [y.astype(p.dtype) for y, p in zip(ys, ps, strict=True)]
         return leaves.join(out, lambda leaf: leaf), self.after(inner, kept, scalars, leaves)
-
-    def reset(self, state: Iterates, params: PyTree) -> Iterates:
-        """The state with everything learned from gradients as `init` makes it, and all else as it is."""
-        leaves = take_apart(params)
-        fine = leaves.join([p.astype(arithmetic(p)) for p in as_arrays(leaves.arrays)], lambda leaf: leaf)
-        return self.around(self.inner.reset(state.inner, fine), params)
 
 
 def _told(inner: PyTree) -> Array:

@@ -39,6 +39,7 @@ class Shield(Wrapper):
     factor: Scalar = 0.2  # in (0, 1), on the rate at every trip
     tolerance: Scalar = 4.0  # > 0, standard deviations
     block: int = static(default=10)  # steps, ≥ 1
+    family = "shield"
     shows = ("rollbacks", "shield")
 
     @property

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from chex import ArrayTree
-from jaxtyping import Array, PyTree
+from jaxtyping import Array, DTypeLike, PyTree
 
-from ..engine.array import arithmetic
+from ..engine.array import arithmetic, scalar_dtype
 from ..engine.cost import LeafCost
 from ..engine.groups import COMMON, refuse_batch
 from ..engine.optimizer import no_update
@@ -48,12 +48,19 @@ class Wrapper(Transformation):
     """
 
     inner: Transformation
+    family: ClassVar[str] = ""  # the name of its constructor
     shows: ClassVar[tuple[str, ...]] = ()  # scalars that are metrics
+    wide: ClassVar[bool] = False  # whether scalars are f64 beside f64 parameters
 
     @property
     def kind(self) -> str:
         """What its state belongs to; another name where the same iterates mean something else."""
-        return type(self).__name__.lower()
+        return self.family or type(self).__name__.lower()
+
+    @property
+    def label(self) -> str:
+        """What its numbers are named by in metrics."""
+        return self.kind
 
     @property
     def requires(self) -> frozenset[str]:
@@ -69,7 +76,7 @@ class Wrapper(Transformation):
         """What lies at a leaf at the start; p is a copy, in f32 where the parameter is narrow."""
         raise TypeError(f"{type(self).__name__} does not say what lies at a leaf.")
 
-    def start(self) -> dict[str, float]:
+    def start(self) -> dict[str, Scalar]:
         """The scalars at the start, besides the number of steps `t`."""
         return {}
 
@@ -82,9 +89,13 @@ class Wrapper(Transformation):
         del p, c
         return row, new
 
+    def within(self, params: PyTree) -> PyTree:
+        """The parameters as the optimizer inside sees them."""
+        return params
+
     def init(self, params: PyTree) -> Iterates:  # pyright: ignore[reportIncompatibleVariableOverride]
         """Fresh state for params; shares no buffer with them."""
-        return self.around(self.inner.init(params), params)
+        return self.around(self.inner.init(self.within(params)), params)
 
     def around(self, inner: PyTree, params: PyTree) -> Iterates:
         """A fresh state around the state of the optimizer inside."""
@@ -92,7 +103,8 @@ class Wrapper(Transformation):
         for p in map(concrete, leaves.arrays):
             fresh = self.fresh(copied(p), is_narrow(p.dtype))
             rows.append({name: None if x is None else tied(x, p) for name, x in fresh.items()})
-        scalars = {name: jnp.asarray(x, jnp.float32) for name, x in self.start().items()}
+        dtype = self.scalar_dtype(leaves)
+        scalars = {name: jnp.asarray(x, dtype) for name, x in self.start().items()}
         state = self.after(inner, rows, {"t": jnp.zeros((), jnp.int32), **scalars}, leaves)
         if leaves.all:
             return jax.tree.map(jnp.array, state._replace(inner=None))._replace(inner=inner)
@@ -132,14 +144,14 @@ class Wrapper(Transformation):
         """The state from its parts."""
         names = self.fresh(jnp.zeros(()), False)
         iterates = {name: leaves.join([row[name] for row in rows], nothing) for name in names}
-        shown = {name: scalars[name] for name in self.shows}
+        shown = {name: scalars[name].astype(jnp.float32) for name in self.shows}
         return Iterates(inner, iterates, scalars, {**shown, **self.scheduled(scalars["t"])}, {self.kind: None})
 
     def scheduled(self, t: Array) -> dict[str, Array]:
         """Its own numbers that are schedules, by name, as the last of t steps had them."""
         mine = [x for x in jax.tree.leaves(self.alone(), is_leaf=is_scheduled) if isinstance(x, Scheduled)]
         step = jnp.maximum(t - 1, 0) if mine else t
-        return {f"{self.kind}.{x.name}": jnp.asarray(x.shown(x.at(step)), jnp.float32) for x in mine}
+        return {f"{self.label}.{x.name}": jnp.asarray(x.shown(x.at(step)), jnp.float32) for x in mine}
 
     def alone(self) -> "Wrapper":
         """The wrapper without the optimizer inside."""
@@ -199,7 +211,7 @@ class Wrapper(Transformation):
 
     def reset(self, state: Iterates, params: PyTree) -> Iterates:
         """The state with everything learned from gradients as `init` makes it, and all else as it is."""
-        return self.around(self.inner.reset(state.inner, params), params)
+        return self.around(self.inner.reset(state.inner, self.within(params)), params)
 
     def costs(self, leaves: Leaves) -> list[LeafCost]:
         """What every trained leaf costs, iterates included."""
@@ -215,8 +227,13 @@ class Wrapper(Transformation):
 
     def scalar_bytes(self, leaves: Leaves) -> int:
         """Bytes of the state that no leaf has."""
-        own = 1 + len(self.start()) + len(self.shows) + len(self.scheduled(jnp.zeros((), jnp.int32)))
-        return self.inner.scalar_bytes(leaves) + 4 * own
+        single = 1 + len(self.shows) + len(self.scheduled(jnp.zeros((), jnp.int32)))
+        own = sum(map(np.size, self.start().values())) * np.dtype(self.scalar_dtype(leaves)).itemsize
+        return self.inner.scalar_bytes(leaves) + 4 * single + own
+
+    def scalar_dtype(self, leaves: Leaves) -> DTypeLike:
+        """The dtype of its scalars, but for the number of steps."""
+        return scalar_dtype(leaves.arrays) if self.wide else jnp.float32
 
 
 @jax.jit
@@ -262,6 +279,14 @@ def difference(new: Array, old: Array) -> Array:
 def arrays_of(params: PyTree) -> list[PyTree]:
     """The trained leaves of a tree."""
     return take_apart(params, any_trained=False).arrays
+
+
+def fine_tree(params: PyTree) -> PyTree:
+    """The parameters in the arithmetic dtype."""
+    leaves = take_apart(params)
+    if not leaves.arrays:
+        return params
+    return leaves.join([concrete(p).astype(arithmetic(p)) for p in leaves.arrays], lambda leaf: leaf)
 
 
 def copied(p: Array) -> Array:

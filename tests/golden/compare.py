@@ -9,6 +9,8 @@ from . import inputs
 from .row import Row
 
 ROUNDING = 1e-14  # relative to a parameter: the 50 sums p - lr d, half an ulp (1.1e-16) each, rounded up
+# constructors whose directions mix the entries of a matrix
+MIXING = ("muon", "normuon", "scion", "dion", "galore", "shampoo", "soap", "splus", "psgd_kron")
 SMALLEST = 1e-30  # tolerance of an entry that starts at 0 and never moves: any motion exceeds it
 
 
@@ -34,13 +36,15 @@ def excess(got: np.ndarray, want: np.ndarray, rtol: float, leaves: Collection[st
 def still(row: Row) -> np.ndarray:
     """Which entries must keep their first value to the last bit: those without a gradient, unless they decay.
 
-    Muon makes the rows of a matrix orthogonal, which moves an entry without a gradient, but not a row without one.
+    Muon makes the rows of a matrix orthogonal, GaLore mixes them, and centred gradients have a mean of 0 along each:
+    all move an entry without a gradient, but not a row without one.
     """
     mask = {k: np.zeros(inputs.LEAVES[k], bool) for k in row.leaves}
-    decays = row.constructor == "adamw" or row.engine.get("weight_decay", 0.0) != 0.0
+    decays = row.engine.get("weight_decay", 0.01 if row.constructor in ("adamw", "stableadamw") else 0.0) != 0.0
     matrices_only = row.engine.get("decay_mask") == "matrices"
     for k in mask.keys() & inputs.ALWAYS_ZERO.keys():
         index = inputs.ALWAYS_ZERO[k]
-        alone = row.constructor != "muon" or len(index) < mask[k].ndim
+        mixes = row.constructor in MIXING or "centralize" in row.engine
+        alone = not mixes or len(index) < mask[k].ndim or mask[k].ndim < 2
         mask[k][index] = alone and (not decays or (matrices_only and k not in inputs.MATRICES))
     return inputs.flatten(mask).astype(bool)

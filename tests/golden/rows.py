@@ -32,6 +32,9 @@ Not in the table, because no flags make the two agree (largest distance in a par
 
 from .row import Row
 from .rows_authors import AUTHORS
+from .rows_engine import ENGINE
+from .rows_low_memory import LOW_MEMORY
+from .rows_preconditioned import ROWS as PRECONDITIONED
 
 L2 = {"weight_decay": 0.1, "decay_mode": "l2"}
 OUTSIDE = {"eps_in_sqrt": False}
@@ -215,6 +218,6 @@ OPTAX_FAMILY = (
 )
 
 # the tables of rows_<peer>.py, a file for the authors' programs of a family
-PEERS: tuple[tuple[Row, ...], ...] = (AUTHORS,)
+PEERS: tuple[tuple[Row, ...], ...] = (ENGINE, LOW_MEMORY, AUTHORS, PRECONDITIONED)
 RECORDED = sum(PEERS, TORCH + TORCH_MORE + TORCH_FAMILY + OPTAX + OPTAX_MORE + OPTAX_FAMILY)  # what the files hold
 ROWS = RECORDED  # what the library is held to

@@ -104,7 +104,7 @@ class Rmsprop:
         power = self.v / weight
         if self.centered:
             power = np.maximum(power - (self.m / weight) ** 2, 0.0)
-        d = ratio(g, np.sqrt(power + self.eps) if self.eps_in_sqrt else np.sqrt(power) + self.eps)
+        d = self.surprise = ratio(g, np.sqrt(power + self.eps) if self.eps_in_sqrt else np.sqrt(power) + self.eps)
         if not self.momentum:
             return d
         self.b = self.momentum * self.b + d
@@ -146,4 +146,5 @@ class Adam:
         if self.nesterov:
             mean = self.b1 * self.m / ahead + (1.0 - self.b1) * g / now
         power = (self.largest if self.amsgrad else self.v) / second
+        self.surprise = ratio(g, np.maximum(np.sqrt(power), self.eps))  # for StableAdamW's clipping
         return ratio(mean, np.sqrt(power) + self.eps)

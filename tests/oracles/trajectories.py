@@ -4,7 +4,21 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from . import adam_family, adam_memories, classical, curvature, dual, factored, matrices, signs
+from . import (
+    adam_family,
+    adam_memories,
+    blocks,
+    classical,
+    curvature,
+    dual,
+    extras,
+    factored,
+    kronecker,
+    low_rank,
+    matrices,
+    preconditioned,
+    signs,
+)
 
 ORACLES = {
     "sgd": classical.Sgd,
@@ -13,6 +27,7 @@ ORACLES = {
     "rmsprop": classical.Rmsprop,
     "adam": classical.Adam,
     "adamw": classical.Adam,
+    "stableadamw": extras.Stableadamw,
     "nadam": adam_family.Nadam,
     "nadamw": adam_family.Nadam,
     "radam": adam_family.Radam,
@@ -39,7 +54,16 @@ ORACLES = {
     "adafactor": factored.Adafactor,
     "came": factored.Came,
     "sm3": factored.Sm3,
+    "adam_mini": blocks.AdamMini,
+    "galore": low_rank.Galore,
+    "apollo": low_rank.Apollo,
+    "apollo_mini": low_rank.ApolloMini,
+    "sgd_sai": blocks.SgdSai,
     "muon": matrices.Muon,
+    "shampoo": preconditioned.Shampoo,
+    "soap": preconditioned.Soap,
+    "psgd_kron": kronecker.PsgdKron,
+    "splus": preconditioned.Splus,
     "sophia": curvature.Sophia,
     "adahessian": curvature.Adahessian,
 }
@@ -66,15 +90,38 @@ def _clipped(grads: dict[str, np.ndarray], max_norm: float | None) -> dict[str, 
     return {k: g * (max_norm / norm) for k, g in grads.items()}
 
 
-def _moved(p: np.ndarray, d: np.ndarray, learning_rate: float, weight_decay: float, decay_mode: str) -> np.ndarray:
+def _seen(g: np.ndarray, p: np.ndarray, weight_decay: float, decay_mode: str, options: dict) -> np.ndarray:
+    """The clipped gradient as the rule is to see it."""
+    if "agc" in options:
+        g = extras.agc(g, p, options["agc"])
+    if "max_leaf_norm" in options:
+        g = extras.leaf_clipped(g, options["max_leaf_norm"])
+    if decay_mode == "l2":
+        g = g + weight_decay * p
+    return extras.centralized(g, options["centralize"]) if "centralize" in options else g
+
+
+def _moved(
+    p: np.ndarray, d: np.ndarray, learning_rate: float, weight_decay: float, decay_mode: str, options: dict, rule
+) -> np.ndarray:
     """The parameter after one step along d; the weight decay is that of the parameter before the step."""
+    decay = weight_decay * (extras.shrinking(d, p) if options.get("cautious_decay") else p)
+    most = options.get("clip_update_rms", getattr(rule, "clip_update_rms", None))
+    rate = learning_rate if most is None else learning_rate / extras.surprised(rule.surprise, most)
     if decay_mode == "decoupled":
-        return p - learning_rate * (d + weight_decay * p)
+        return p - rate * (d + decay)
     if decay_mode == "independent":
-        return p - learning_rate * d - weight_decay * p
+        return p - rate * d - decay
+    if decay_mode == "corrected":
+        return p - rate * d - rate * learning_rate / options["max_rate"] * decay
     if decay_mode == "l2":  # its decay has already entered the gradient
-        return p - learning_rate * d
-    raise ValueError(f"decay_mode: expected 'decoupled', 'l2' or 'independent', got {decay_mode!r}; pass one of them.")
+        return p - rate * d
+    raise ValueError(f"decay_mode: expected one of the engine's, got {decay_mode!r}; pass one of them.")
+
+
+OPTIONS = {
+    "agc", "max_leaf_norm", "centralize", "cautious", "cautious_decay", "clip_update_rms", "max_rate"
+}  # fmt: skip
 
 
 def trajectory(
@@ -88,28 +135,36 @@ def trajectory(
     decay_mode: str = "decoupled",
     max_norm: float | None = None,
     decay_leaves: Collection[str] | None = None,
+    **options: float | str | bool,
 ) -> list[dict[str, np.ndarray]]:
     """Parameters after each step of rule `name` on the given (open-loop) gradients, in float64.
 
     hyper: the rule's own hyperparameters. params: the leaves to train, of the shapes the rule takes (two axes or more
     for muon); gradients of other leaves are ignored, in max_norm too. weight_decay: 0 for every rule, so the 1e-2 that
     is adamw's default in the library must be passed. decay_mode: "decoupled" p <- p - lr (d + wd p); "l2" g <- g + wd p
-    before the rule; "independent" p <- p - lr d - wd p. max_norm: global norm of the gradients, clipped before any
-    decay. decay_leaves: names of the leaves that are decayed, None for all. Rules that read the Hessian's diagonal are
-    given `hessian_of` the gradients as they come.
-    Raises KeyError for an unknown rule, TypeError for an unknown hyperparameter.
+    before the rule; "independent" p <- p - lr d - wd p; "corrected" p <- p - lr d - (lr^2/max_rate) wd p. max_norm:
+    global norm of the gradients, clipped before any decay. decay_leaves: the leaves that are decayed, None for all.
+    options: those of OPTIONS, as the engine has them. Rules that read the Hessian's diagonal are given `hessian_of` the
+    gradients as they come.
+    Raises KeyError for an unknown rule, TypeError for an unknown hyperparameter or option.
     """
+    if options.keys() - OPTIONS:
+        raise TypeError(f"options: expected some of {sorted(OPTIONS)}, got {sorted(options)}; pass none but these.")
     params = {k: np.asarray(p, np.float64) for k, p in params.items()}
-    rules = {k: ORACLES[name](**hyper) for k in params}
+    draws = getattr(ORACLES[name], "draws", False)  # random numbers, others at every leaf: leaves are counted by name
+    rules = {k: ORACLES[name](**hyper, **({"leaf": i} if draws else {})) for i, k in enumerate(sorted(params))}
     decay = {k: weight_decay if decay_leaves is None or k in decay_leaves else 0.0 for k in params}
     history = []
     for tree, learning_rate in zip(grads, learning_rates, strict=True):
         tree = {k: np.asarray(tree[k], np.float64) for k in params}
         diagonal = {k: hessian_of(g) for k, g in tree.items()}
         tree = _clipped(tree, max_norm)
-        if decay_mode == "l2":
-            tree = {k: g + decay[k] * params[k] for k, g in tree.items()}
+        tree = {k: _seen(g, params[k], decay[k], decay_mode, options) for k, g in tree.items()}
         towards = {k: direction(rules[k], tree[k], p, learning_rate, diagonal[k]) for k, p in params.items()}
-        params = {k: _moved(p, towards[k], learning_rate, decay[k], decay_mode) for k, p in params.items()}
+        if "cautious" in options:
+            towards = {k: extras.cautious(d, tree[k], options["cautious"]) for k, d in towards.items()}
+        params = {
+            k: _moved(p, towards[k], learning_rate, decay[k], decay_mode, options, rules[k]) for k, p in params.items()
+        }
         history.append(params)
     return history

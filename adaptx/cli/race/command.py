@@ -32,7 +32,8 @@ def command(
     Trains a small model on a data set with every optimizer, a grid of learning rates and several seeds, prints a table
     and writes results.json and report.html.
     """
-    contestants = choose([*optimizers.split(","), *(CONTROLLED if controllers else ())])
+    left_out: list[str] = []
+    contestants = choose([*optimizers.split(","), *(CONTROLLED if controllers else ())], left_out.append)
     report.check_folder(output)
     dataset = data.load(source, target)
     settings = options.settings(
@@ -44,6 +45,8 @@ def command(
     console = Console()
     title = f"{dataset.name}: {settings.steps} steps, {settings.grid[2]} learning rates, {settings.seeds} seeds"
     _show(console, summary, title)
+    for reason in left_out:
+        console.print(Text(f"Left out: {reason}", style="dim"))
     say(console, f"Report: {page}")
 
 

@@ -31,12 +31,18 @@ class Settings:
     seeds: int  # > 0, runs of each learning rate
     grid: tuple[float, float, int]  # lowest and highest learning rate (> 0), number of rates, evenly spaced in log
     evaluations: int = 40  # > 0, besides the one before the first step
+    relative: bool = False  # whether the rates of the grid are in units of each contestant's default
 
     @property
     def rates(self) -> np.ndarray:
-        """The learning rates of the grid."""
+        """The learning rates of the grid, in its unit."""
         low, high, count = self.grid
         return np.geomspace(low, high, count)
+
+    def rates_of(self, contestant: Contestant) -> np.ndarray:
+        """The learning rates of a contestant, NaN for one that is not tuned."""
+        unit = contestant.default_rate if self.relative else 1.0
+        return unit * self.rates if contestant.tuned else np.array([np.nan])
 
     @property
     def evaluated(self) -> np.ndarray:
@@ -63,6 +69,7 @@ class Course:
     measured: Measured
     compile_seconds: float  # trace and compile
     run_seconds: float  # training and evaluation of all members
+    routed: bool = False  # adamw had the arrays that the optimizer does not take
 
 
 def initial_params(dataset: Dataset, settings: Settings) -> problem.Params:
@@ -94,7 +101,7 @@ def run(
     """
     tick("compiling")
     start = time.perf_counter()
-    rates = jnp.asarray(settings.rates if contestant.tuned else [np.nan], jnp.float32)
+    rates = jnp.asarray(settings.rates_of(contestant), jnp.float32)
     data = jax.tree.map(
         jnp.asarray, tuple((part.x, part.y) for part in (dataset.train, dataset.validation, dataset.test))
     )
@@ -114,7 +121,7 @@ def run(
     measured.learning_rate[..., 0] = np.nan
     return Course(
         contestant.name, np.asarray(rates, np.float64), settings.evaluated, measured,
-        compiled - start, time.perf_counter() - compiled,
+        compiled - start, time.perf_counter() - compiled, contestant.routed,
     )  # fmt: skip
 
 
@@ -141,7 +148,7 @@ def _advance(build: Callable[..., Transformation]) -> Callable:
             "train_loss": problem.loss(params, x, y),
             "validation_loss": problem.loss(params, *validation),
             "test_accuracy": problem.accuracy(params, *test),
-            "learning_rate": adaptx.read(state, "learning_rate"),
+            "learning_rate": adaptx.read(state, "learning_rate", 0),  # a route's first group: the one it is named for
         }
         return (params, state), measured
 

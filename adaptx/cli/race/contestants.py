@@ -1,25 +1,29 @@
 """Who races: a name and how to build the optimizer for one learning rate.
 
-A name is a rule, `adam`; a rule and a controller, `adam+prodigy`; either with a cosine over the steps of the race,
-`adam+cosine`, `adam+prodigy+cosine`; and any of them with a shield, `sgd+hypergradient+shield`. Every rule goes with
-every controller.
+A name is an optimizer, `adam`; an optimizer and a controller, `adam+prodigy`; either with a cosine over the steps of
+the race, `adam+cosine`, `adam+prodigy+cosine`; and any of them with a shield, `sgd+hypergradient+shield`. In the place
+of the optimizer `all` stands for all of them and a family for its members, `signs+cosine`.
 """
 
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from jaxtyping import Array
 
 import adaptx
-from adaptx import controllers
+from adaptx import controllers, optimizers
 from adaptx.base import Controller
+from adaptx.engine.route import Route
 from adaptx.engine.transformation import Transformation
 from adaptx.values import Scalar
 
-from ..registries import uses_rate
-from ..words import InputError
+from ..registries import RATE, default_rate, uses_rate
+from ..words import InputError, meant
 
 Rate = Scalar | Controller | Callable[[Array], Array]  # what an optimizer takes as its learning rate
+Rates = Callable[[float], Rate]  # factor -> the learning rate times the factor
 
 
 @dataclass(frozen=True)
@@ -35,26 +39,20 @@ class Contestant:
     build: Callable[..., Transformation]
     tuned: bool = True
     scheduled: bool = False
+    default_rate: float = 1.0  # > 0, the unit of a relative grid
+    routed: bool = False  # several optimizers in one: arrays that one does not take go to another
 
     def optimizer(self, rate: Scalar, steps: int) -> Transformation:
         """The optimizer for this rate in a race of so many steps."""
         return self.build(rate, steps) if self.scheduled else self.build(rate)
 
 
-CLASSICAL: dict[str, Contestant] = {
-    contestant.name: contestant
-    for contestant in (
-        Contestant("sgd", adaptx.sgd),
-        Contestant("momentum", adaptx.momentum),
-        Contestant("nesterov", lambda rate: adaptx.momentum(rate, nesterov=True)),
-        Contestant("adagrad", adaptx.adagrad),
-        Contestant("rmsprop", adaptx.rmsprop),
-        Contestant("adam", adaptx.adam),
-        Contestant("amsgrad", lambda rate: adaptx.adam(rate, amsgrad=True)),
-        Contestant("nadam", lambda rate: adaptx.adam(rate, nesterov=True)),
-        Contestant("adamw", adaptx.adamw),
-    )
+OPTIMIZERS: dict[str, Callable[..., Transformation]] = {
+    **optimizers.ALL,
+    "nesterov": partial(adaptx.momentum, nesterov=True),
+    "amsgrad": partial(adaptx.adam, amsgrad=True),
 }
+SHAPES = (2, 2), (2,)  # as the arrays of the model have: weights and biases
 
 # what --controllers adds: the rules that each was made for
 CONTROLLED = (
@@ -62,50 +60,119 @@ CONTROLLED = (
     "adam+bandit", "adam+momo", "sgd+polyak", "adam+l4", "sgd+dog", "sgd+dowg", "adam+dadapt", "adam+prodigy",
     "adam+prodigy+cosine", "adam+mechanic", "sgd+cocob",
 )  # fmt: skip
-COSINE, SHIELD = "cosine", "shield"
+COSINE, SHIELD, ALL = "cosine", "shield", "all"
+FAMILIES = optimizers.FAMILIES
+GROUPS: dict[str, Iterable[str]] = {ALL: OPTIMIZERS, **FAMILIES}
 
 
-def choose(names: Iterable[str]) -> list[Contestant]:
+def choose(names: Iterable[str], left_out: Callable[[str], None] = lambda reason: None) -> list[Contestant]:
     """The contestants of these names, in order, each once.
 
+    Args:
+        names: see above.
+        left_out: called with the reason for every member of a group that cannot race so.
+
     Raises:
-        InputError: an unknown name, or none at all.
+        InputError: an unknown name, none at all, or one that cannot race.
     """
     chosen = list(dict.fromkeys(name.strip() for name in names if name.strip()))
     if not chosen:
-        raise InputError(f"--optimizers: expected at least one of {', '.join(CLASSICAL)}.")
-    return [contestant(name) for name in chosen]
+        raise InputError(f"--optimizers: expected {_valid()}.")
+    return list({one.name: one for name in chosen for one in _expanded(name, left_out)}.values())
+
+
+def _expanded(name: str, left_out: Callable[[str], None]) -> list[Contestant]:
+    """The contestant of a name; of a group those of its members that can race so."""
+    first, plus, rest = name.partition("+")
+    if first in OPTIMIZERS:
+        return [contestant(name)]
+    if first not in GROUPS:
+        near = meant(first, (*OPTIMIZERS, *GROUPS))
+        raise InputError(f"--optimizers: there is no optimizer {first!r}{near}; expected {_valid()}.")
+    found, refused = [], []
+    for member in GROUPS[first]:
+        try:
+            found.append(contestant(f"{member}{plus}{rest}"))
+        except InputError as error:
+            refused.append(error)
+    if not found:
+        raise refused[0]
+    for error in refused:
+        left_out(str(error))
+    return found
+
+
+def _valid() -> str:
+    return f"{ALL}, a family ({', '.join(FAMILIES)}), or at least one of {', '.join(OPTIMIZERS)}"
 
 
 def contestant(name: str) -> Contestant:
-    """The contestant of one name.
+    """The contestant of the name of one optimizer, with what stands behind it.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name, or what does not go together.
     """
     rule, *rates = name.split("+")
     if rates[-1:] == [SHIELD]:
         inner = contestant(name.removesuffix(f"+{SHIELD}"))
         return replace(inner, name=name, build=lambda *rate: adaptx.shield(inner.build(*rate)))
-    if rule not in CLASSICAL:
-        raise InputError(f"--optimizers: there is no optimizer {rule!r}; choose from {', '.join(CLASSICAL)}.")
-    if not rates:
-        return CLASSICAL[rule]
-    controller = rates.pop(0) if rates[0] != COSINE else None
+    controller = rates.pop(0) if rates and rates[0] != COSINE else None
     if controller is not None and controller not in controllers.ALL:
-        valid = ", ".join((*controllers.ALL, COSINE, SHIELD))
-        raise InputError(f"--optimizers {name}: there is no controller {controller!r}; choose from {valid}.")
+        words = (*controllers.ALL, COSINE, SHIELD)
+        near = meant(controller, words)
+        raise InputError(
+            f"--optimizers {name}: there is no controller {controller!r}{near}; choose from {', '.join(words)}."
+        )
     if rates not in ([], [COSINE]):
         came = "+".join(rates)
         raise InputError(
             f"--optimizers {name}: expected rule+controller, rule+controller+{COSINE}, got +{came} at the "
             f"end; +{SHIELD} may stand behind."
         )
-    build = CLASSICAL[rule].build
-    tuned = controller is None or uses_rate(controller)
-    if not rates:
-        return Contestant(name, lambda rate: build(learning_rate(controller, rate)), tuned)
-    return Contestant(name, lambda rate, steps: build(learning_rate(controller, rate, steps)), tuned, scheduled=True)
+    make, tuned = OPTIMIZERS[rule], controller is None or uses_rate(controller)
+
+    def build(rate: Scalar, steps: int | None = None) -> Transformation:
+        return routed(make, lambda factor: learning_rate(controller, rate * factor, steps))
+
+    made = Contestant(name, build, tuned, bool(rates), default_rate(make))
+    return replace(made, routed=isinstance(_tried(made), Route))
+
+
+def _tried(one: Contestant) -> Transformation:
+    """The optimizer for some rate.
+
+    Raises:
+        InputError: it does not take the controller, or needs what the race does not give.
+    """
+    try:
+        made = one.optimizer(RATE, 1)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"--optimizers {one.name}: {error}") from error
+    missing = sorted(made.requires - {"value"})
+    if missing:
+        needs = ", ".join(f"{argument}=" for argument in missing)
+        raise InputError(
+            f"--optimizers {one.name}: it needs {needs} at every step, and the race has gradients and the loss alone; "
+            "leave it out."
+        )
+    return made
+
+
+def routed(make: Callable[..., Transformation], rates: Rates) -> Transformation:
+    """The optimizer; where it does not take every array, adamw takes the others.
+
+    Both rates are then equal multiples of their defaults.
+    """
+    beside = rates(default_rate(adaptx.adamw) / default_rate(make))
+    if "adamw" in inspect.signature(make).parameters:  # it routes by itself, and adamw's arguments are one of its own
+        return make(rates(1.0), adamw={"learning_rate": beside})
+    made = make(rates(1.0))
+    if not isinstance(made, adaptx.Optimizer) or not any(made.rule.expects(shape) for shape in SHAPES):
+        return made
+    rest = adaptx.adamw(beside)
+    return adaptx.route(
+        {"own": made, "rest": rest}, by=lambda path, leaf: "rest" if made.rule.expects(leaf.shape) else "own"
+    )
 
 
 def learning_rate(controller: str | None, rate: Scalar, steps: int | None = None) -> Rate:
@@ -115,3 +182,10 @@ def learning_rate(controller: str | None, rate: Scalar, steps: int | None = None
         return made
     cosine = adaptx.schedules.cosine_decay_schedule(1.0, steps)
     return made * cosine if controller is not None else lambda step: rate * cosine(step)
+
+
+# those that race where nobody is named
+CLASSICAL: dict[str, Contestant] = {
+    name: contestant(name)
+    for name in ("sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "amsgrad", "nadam", "adamw")
+}

@@ -78,7 +78,7 @@ def sensitivity_curves(courses: Sequence[Course], summary: Summary) -> str:
     initial = float(np.mean(courses[0].measured.validation_loss[..., 0]))
     floor, ceiling = _smallest([row.final_losses for row in summary.rows]), 2.5 * initial
     tuned = [course.rates for course in courses if len(course.rates) > 1]
-    limits = (tuned[0][0] / 1.3, tuned[0][-1] * 1.3) if tuned else (0.1, 1.0)
+    limits = (np.min(tuned) / 1.3, np.max(tuned) * 1.3) if tuned else (0.1, 1.0)
 
     def draw(axes: Axes, course: Course, row: Row, color: str, front: bool) -> None:
         rates = course.rates if len(course.rates) > 1 else np.array(limits)

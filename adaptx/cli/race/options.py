@@ -9,12 +9,13 @@ from typer import Option
 
 from ..words import InputError
 from .contest import Settings
-from .contestants import CLASSICAL, CONTROLLED
+from .contestants import CLASSICAL, CONTROLLED, FAMILIES
 from .data import Dataset
 from .readers import BUILTIN
 
-DEFAULT = Settings(steps=2000, batch_size=64, hidden=32, seeds=10, grid=(1e-4, 10.0, 21))
-QUICK = Settings(steps=300, batch_size=64, hidden=32, seeds=3, grid=(1e-4, 10.0, 11))
+# default rates are those of large networks: small ones take larger rates rather than smaller
+DEFAULT = Settings(steps=2000, batch_size=64, hidden=32, seeds=10, grid=(1e-2, 1e3, 21), relative=True)
+QUICK = Settings(steps=300, batch_size=64, hidden=32, seeds=3, grid=(1e-2, 1e3, 11), relative=True)
 EVERYONE = ",".join(CLASSICAL)
 
 Source = Annotated[str, Option("--data", metavar="NAME|FILE", help=f"{', '.join(BUILTIN)}, or a .csv or .npz file.")]
@@ -22,7 +23,12 @@ Target = Annotated[
     str | None, Option(metavar="COLUMN", help="The column (CSV) or array (NPZ, default y) with the class.")
 ]
 Names = Annotated[
-    str, Option(metavar="A,B,C", help="Who races, separated by commas; adam+prodigy is adam under a controller.")
+    str,
+    Option(
+        metavar="A,B,C",
+        help=f"Who races, separated by commas: all, a family ({', '.join(FAMILIES)}), or names, which `adaptx show` "
+        "lists; adam+prodigy is adam under a controller.",
+    ),
 ]
 Controllers = Annotated[bool, Option("--controllers", help=f"Also {', '.join(CONTROLLED)}: rates that adapt.")]
 Steps = Annotated[int | None, Option(help=f"Updates of each run [{DEFAULT.steps}; quick {QUICK.steps}].")]
@@ -32,7 +38,11 @@ BatchSize = Annotated[
 Hidden = Annotated[int | None, Option(help=f"Hidden units of the model [{DEFAULT.hidden}].")]
 Seeds = Annotated[int | None, Option(help=f"Runs of each learning rate [{DEFAULT.seeds}; quick {QUICK.seeds}].")]
 Grid = Annotated[
-    str | None, Option(metavar="LOW:HIGH:N", help="Learning rates, evenly spaced in the logarithm [1e-4:10:N].")
+    str | None,
+    Option(
+        metavar="LOW:HIGH:N",
+        help="Learning rates, evenly spaced in the logarithm [1e-2:1e3:N times each optimizer's default].",
+    ),
 ]
 Output = Annotated[Path, Option(metavar="FOLDER", help="Where the report goes.")]
 Quick = Annotated[bool, Option("--quick", help="A small race: under a minute on two cores.")]
@@ -62,7 +72,9 @@ def settings(
         raise InputError(f"--batch-size {batch_size}: there are only {rows} training rows; choose a smaller batch.")
     given["batch_size"] = batch_size if batch_size is not None else min(preset.batch_size, rows)
     changes = {name: number for name, number in given.items() if number is not None}
-    return dataclasses.replace(preset, **changes, grid=preset.grid if grid is None else parse_grid(grid))
+    if grid is not None:
+        preset = dataclasses.replace(preset, grid=parse_grid(grid), relative=False)
+    return dataclasses.replace(preset, **changes)
 
 
 def parse_grid(text: str) -> tuple[float, float, int]:

@@ -21,7 +21,7 @@ from .data import Dataset
 from .sentences import COLUMNS, cells, notes, verdict
 from .summary import Summary
 
-SCHEMA = 1  # of results.json; raised when a key changes its meaning or goes
+SCHEMA = 2  # of results.json; raised when a key changes its meaning or goes
 CAPTIONS = (
     (
         "Loss",
@@ -113,12 +113,13 @@ def as_html(dataset: Dataset, settings: Settings, courses: Sequence[Course], sum
     """The page, with its figures inside it."""
     parts = (dataset.train, dataset.validation, dataset.test)
     low, high, count = settings.grid
+    unit = " times each optimizer's default" if settings.relative else ""
     facts = [
         ("data", f"{dataset.name}: {dataset.features} features, {len(dataset.classes)} classes"),
         ("rows", " / ".join(str(len(part.y)) for part in parts) + " for training / validation / test"),
         ("model", f"{dataset.features}–{settings.hidden}–{len(dataset.classes)}, ReLU, cross entropy"),
         ("training", f"{settings.steps} steps of {settings.batch_size} rows"),
-        ("learning rates", f"{count} from {low:g} to {high:g}, evenly spaced in the logarithm"),
+        ("learning rates", f"{count} from {low:g} to {high:g}{unit}, evenly spaced in the logarithm"),
         ("seeds", f"{settings.seeds}, each with its own initial weights and batches, the same for every optimizer"),
         ("versions", f"adaptx {adaptx.__version__}, jax {version('jax')}"),
     ]

@@ -11,7 +11,7 @@ COLUMNS = ("optimizer", "best rate", "val. loss", "test acc., %", "steps", "widt
 def cells(row: Row) -> tuple[str, ...]:
     """One row of the table, in the order of COLUMNS."""
     return (
-        row.name,
+        row.name + ("‡" if row.routed else ""),
         rate(row.best_rate) + ("*" if row.on_edge else "†" if row.found else ""),
         loss(row.validation_loss) if math.isfinite(row.validation_loss) else "diverged",
         accuracy(row),
@@ -61,6 +61,8 @@ def notes(summary: Summary) -> list[str]:
     ]
     if any(row.found for row in summary.rows):
         lines.append("† Not chosen: the optimizer finds its own rate; this is the median of what it used.")
+    if any(row.routed for row in summary.rows):
+        lines.append("‡ Takes matrices alone: adamw has the other arrays, at the same multiple of its default rate.")
     if any(row.on_edge for row in summary.rows):
         lines.append("* The best rate lies on the edge of the grid: a wider --grid may do better.")
     diverged = [f"{row.name} at {row.diverged} of {len(row.final_losses)}" for row in summary.rows if row.diverged]

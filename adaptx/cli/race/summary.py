@@ -42,6 +42,7 @@ class Row:
     high: float  # and ends here
     cut: bool  # the range reaches an end of the grid, so it may be wider
     seconds: float  # to compile and train all rates and seeds
+    routed: bool  # adamw had the arrays that the optimizer does not take
 
     @property
     def width(self) -> float:
@@ -129,6 +130,7 @@ def _row(course: Course, losses: np.ndarray, initial: float, target: float) -> R
         high=high,
         cut=cut,
         seconds=course.compile_seconds + course.run_seconds,
+        routed=course.routed,
     )
 
 

@@ -28,13 +28,14 @@ class Card:
     slots: list[Slot]
     fields: list[tuple[str, list[Field]]]  # per class: what it is, its hyperparameters
     facts: list[tuple[str, str]]
+    family: str = ""  # of an optimizer
 
 
 @lru_cache
 def registry() -> dict[str, tuple[str, Callable[..., object]]]:
     """Name -> (kind, constructor) of everything that can be shown, kind by kind."""
     kinds = {
-        "optimizer": optimizers.ALL,
+        "optimizer": {name: optimizers.ALL[name] for names in optimizers.FAMILIES.values() for name in names},
         "controller": controllers.ALL,
         "schedule": _functions(schedules),
         "wrapper": _functions(wrappers),
@@ -82,9 +83,12 @@ def _optimizer(name: str) -> Card:
         fields.append(("controller", fields_of(type(controller))))
         facts += _controller_facts(controller)
     facts += [("metrics", ", ".join(opt.metric_names)), ("engine options", ", ".join(ENGINE_OPTIONS))]
+    facts += [("set here", ", ".join(opt.options.changed()))] if opt.options.changed() else []
     facts.append(("reference", ", ".join(_references(rule, controller))))
     call = called(f"adaptx.{name}", make)
-    return Card(name, "optimizer", first_line(doc), call, texts, slots_of(rule), fields, facts)
+    family, members = next((family, names) for family, names in optimizers.FAMILIES.items() if name in names)
+    facts.append(("family", f"{family}: {', '.join(members)}"))
+    return Card(name, "optimizer", first_line(doc), call, texts, slots_of(rule), fields, facts, family)
 
 
 def when(doc: str) -> str:
@@ -120,7 +124,9 @@ def _preset(made: Controller) -> str:
 
 
 def _rule_facts(rule: Rule) -> list[tuple[str, str]]:
-    scaled = {0: "leaves d as it is", 1: "scales d by c"}.get(rule.degree, f"scales d by c to the {rule.degree}")
+    scaled = {0.0: "leaves d as it is", 1.0: "scales d by c"}.get(
+        float(rule.degree), f"scales d by c to the {rule.degree}"
+    )
     return [
         ("pointwise", "yes: an element sees nothing but itself" if rule.pointwise else "no"),
         ("degree", f"{rule.degree}: scaling every gradient by c {scaled} (ε aside)"),

@@ -44,10 +44,10 @@ def command(
 def _list(out: Console) -> None:
     cards = [card(name) for name in registry()]
     width = max(len(one.name) for one in cards)
-    for kind in dict.fromkeys(one.kind for one in cards):
-        say(out, f"{kind.capitalize()}s", "bold")
+    for kind, family in dict.fromkeys((one.kind, one.family) for one in cards):
+        say(out, f"{kind.capitalize()}s{', ' if family else ''}{family}", "bold")
         for one in cards:
-            if one.kind == kind:
+            if (one.kind, one.family) == (kind, family):
                 say(out, f"  {one.name:<{width}}  {one.line}")
     say(out, "Equations and hyperparameters of one: adaptx show NAME", "dim")
 

@@ -41,13 +41,13 @@ def slots_of(rule: Rule) -> list[Slot]:
 def slot_bytes(rule: Rule, name: str, storage: str) -> float:
     """Bytes per parameter of one slot in a storage, lying by itself; 0 where a matrix has none.
 
-    A slot with a shape of its own may be too small to be stored narrow.
+    A slot with a shape of its own may be too small to be stored narrow, and one that is exact never is.
     """
     slot = rule.declared()[name]
     shape = own_shape(rule, name, EXAMPLE) if slot.own else None
     if slot.own and shape is None:
         return 0.0
-    kind = "f32" if shape is not None and math.prod(shape) < SMALL else storage
+    kind = "f32" if slot.exact or (shape is not None and math.prod(shape) < SMALL) else storage
     alone = Group(kind, (name,), (slot.signed,), shape)
     where = Shelf((alone,), (name, alone.bound) if kind == "int8" else (name,), (), not slot.own)
     kinds = stored_type(where, EXAMPLE.shape, EXAMPLE.dtype).values()
