@@ -34,8 +34,10 @@ from .optimizers import apollo as apollo
 from .optimizers import apollo_mini as apollo_mini
 from .optimizers import bias_correction as bias_correction
 from .optimizers import came as came
+from .optimizers import dion as dion
 from .optimizers import ema as ema
 from .optimizers import galore as galore
+from .optimizers import hidden_matrices as hidden_matrices
 from .optimizers import kate as kate
 from .optimizers import lamb as lamb
 from .optimizers import laprop as laprop
@@ -47,6 +49,7 @@ from .optimizers import momentum as momentum
 from .optimizers import muon as muon
 from .optimizers import nadam as nadam
 from .optimizers import nadamw as nadamw
+from .optimizers import normuon as normuon
 from .optimizers import novograd as novograd
 from .optimizers import psgd_kron as psgd_kron
 from .optimizers import qhadam as qhadam
@@ -54,6 +57,7 @@ from .optimizers import radam as radam
 from .optimizers import rmsprop as rmsprop
 from .optimizers import rprop as rprop
 from .optimizers import scale_by_rule as scale_by_rule
+from .optimizers import scion as scion
 from .optimizers import sgd as sgd
 from .optimizers import sgd_sai as sgd_sai
 from .optimizers import shampoo as shampoo

@@ -89,6 +89,7 @@ class Rule(ABC):
     degree: ClassVar[int | Fraction] = 0  # scaling all gradients by c scales d by c**degree (ε aside): 1 SGD, 0 Adam
     reads_params: ClassVar[bool] = False  # whether advance or direction looks at p
     requires: ClassVar[frozenset[str]] = frozenset()  # arguments, trees like p, linear in the loss: Hessian diagonals
+    batches: ClassVar[bool] = False  # leaves of one kind are stacked and see it in one call, by vmap: matrix products
     draws: ClassVar[bool] = False  # random numbers, from k.seed
     gathers: ClassVar[bool] = False  # sees whole matrices: arrays sharded explicitly are gathered for it
     momenta: ClassVar[tuple[str, ...] | None] = None  # no momentum where all of these are 0 or None; None: ever so

@@ -68,6 +68,18 @@ def count(default: int | None, low: int = 1, *, optional: bool = False) -> Any:
     return _field(default, partial(_unless_none, check) if optional else check, static=True)
 
 
+def share(default: float) -> Any:
+    """A fraction in (0, 1] that shapes depend on, part of the structure."""
+    return _field(default, _share, static=True)
+
+
+def _share(name: str, value: object) -> float:
+    """A plain number, which compares and hashes as structure has to."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= 1:
+        raise ValueError(f"{name} must be a number in (0, 1], got {value!r}; pass a Python number.")
+    return float(value)
+
+
 def choice(default: str, *others: str) -> Any:
     """One of these names, part of the structure."""
     return _field(default, lambda name, value: one_of(name, value, (default, *others)), static=True)

@@ -1,9 +1,9 @@
-"""The verbs on matrices, the last two axes: second moments of rows and columns, products, orthogonalization."""
+"""The verbs on matrices, the last two axes: second moments of rows and columns, projections."""
 
 import jax.numpy as jnp
 from jax import lax
 
-from .numerics import divide, filled, gathered, normals, root, sharded_as, tied
+from .numerics import counter_bits, divide, filled, gathered, normals, root, sharded_as, tied
 
 
 def is_matrix(x, least: int = 1) -> bool:
@@ -19,6 +19,12 @@ def rows_of(p):
 def columns_of(p):
     """A number for every column of p, 0."""
     return filled(jnp.sum(p, -2), 0.0)
+
+
+def scattered(columns, rank: int):
+    """A number in [−1, 1) for every column and rank, a hash of its index, sharded as the columns are."""
+    bits = counter_bits((columns.shape[-1], rank), jnp.uint32(0))
+    return columns[..., None] + ((bits >> 8).astype(columns.dtype) * 2.0**-23 - 1)
 
 
 def means(square):

@@ -199,17 +199,19 @@ def _quotient_jvp(primals, tangents):
     return quotient, lax.div(lax.sub(dx, lax.mul(quotient, dy)), y)
 
 
-def product(x: Array, y: Array) -> Array:
-    """The matrix product x y over the last two axes, where axes may be sharded explicitly.
+def product(x: Array, y: Array, dtype: DTypeLike | None = None, *, exact: bool = False) -> Array:
+    """The matrix product x y over the last two axes, summed in a dtype, where axes may be sharded explicitly.
 
-    Its rows are sharded as those of x, its columns as those of y unless that is the same mesh axis.
+    Its rows are sharded as those of x, its columns as those of y unless that is the same mesh axis. exact: every bit of
+    the factors counts, for which accelerators have to be asked.
     """
+    multiply = partial(jnp.matmul, precision="highest" if exact else None, preferred_element_type=dtype)
     sharding = _explicit(x)
     if sharding is None:
-        return x @ y
+        return multiply(x, y)
     rows, columns = _parts_of(x), _parts_of(y)
     last = None if columns[-1] == rows[-2] else columns[-1]
-    return jnp.matmul(x, y, out_sharding=NamedSharding(sharding.mesh, PartitionSpec(*rows[:-1], last)))
+    return multiply(x, y, out_sharding=NamedSharding(sharding.mesh, PartitionSpec(*rows[:-1], last)))
 
 
 def gathered(x: Array) -> Array:

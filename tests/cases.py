@@ -11,6 +11,7 @@ variants listed here, if any. A failing cell such as `test_oracle.py::test_f32[a
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -39,6 +40,7 @@ DEFAULT_DECAY = {
     "stableadamw": 1e-2,
     "nadamw": 1e-2,
     "tiger": 1e-2,
+    "scion": 1.0,
 }  # the constructor's default; an oracle has none
 
 VARIANTS: dict[str, dict[str, dict]] = {
@@ -132,7 +134,24 @@ VARIANTS: dict[str, dict[str, dict]] = {
         "matrices": {"average": "matrices", "eps": 1e-2},
         "last": {"average": "matrices", "window": "last", "hessian_power": 0.0},
     },
-    "muon": {"plain": {"nesterov": False}, "rms": {"scale": "rms", "decay": 0.8, "steps": 3}},
+    "muon": {
+        "plain": {"nesterov": False, "view": "first"},
+        "rms": {"scale": "rms", "decay": 0.8, "steps": 3, "output": "columns", "precision": "full"},
+    },
+    "normuon": {
+        "plain": {"nesterov": False, "view": "first"},
+        "rms": {"scale": "rms", "decay": 0.8, "b2": 0.9, "steps": 3, "output": "columns", "precision": "full"},
+    },
+    "scion": {
+        "sign": {"norm": "sign", "radius": 3.0, "view": "first"},
+        "column": {"norm": "column", "eps": 1e-3, "output": "columns"},
+        "row": {"norm": "row", "decay": 0.5},
+        "short": {"steps": 3, "precision": "full", "output": "columns"},
+    },
+    "dion": {
+        "low": {"rank_fraction": 0.5, "view": "first"},
+        "columns": {"rank_fraction": 0.7, "output": "columns", "eps": 1e-3, "decay": 0.8},
+    },
 }
 
 # engine options that the oracles know, each tried on every optimizer in float64
@@ -174,7 +193,7 @@ class Case:
     @property
     def build(self) -> Callable[..., adaptx.Optimizer]:
         """build(learning_rate, **more) -> the optimizer; more overrides the variant."""
-        make = optimizers.ALL.get(self.constructor) or bare(self.constructor)
+        make = plain(self.constructor) if self.constructor in optimizers.ALL else bare(self.constructor)
         every = {"storage_exclude": 0}  # the arrays of the tests are small, and are to be stored as asked all the same
         return lambda learning_rate=0.01, **more: given(
             make(learning_rate=learning_rate, **{**every, **self.hyper, **more})
@@ -228,8 +247,14 @@ def bare(name: str) -> Callable[..., adaptx.Optimizer]:
     return lambda learning_rate=0.01, **engine: build(name, rules.ALL[name](), learning_rate, engine)
 
 
+def plain(name: str) -> Callable[..., adaptx.Optimizer]:
+    """The constructor of a name; of one that gives the rest of the tree to AdamW, the rule by itself."""
+    make = optimizers.ALL[name]
+    return partial(make, adamw=False) if "adamw" in inspect.signature(make).parameters else make
+
+
 # lars and lamb bring a controller, and are held to the contracts as such
-OPEN = [name for name, make in optimizers.ALL.items() if isinstance(make().controller, Constant)]
+OPEN = [name for name in optimizers.ALL if isinstance(plain(name)().controller, Constant)]
 NAMES = list(dict.fromkeys([*rules.ALL, *OPEN]))
 DEFAULTS = [Case(name, name) for name in NAMES]
 CASES = DEFAULTS + [Case(f"{n}-{v}", n, hyper) for n, table in VARIANTS.items() for v, hyper in table.items()]

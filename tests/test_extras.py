@@ -269,6 +269,7 @@ def test_clipping_is_optax_s(shape: tuple[int, ...]):
 
 
 ORACLED = ("adam", "adamw", "rmsprop", "stableadamw")  # whose oracles tell the surprise
+BASES = ("soap", "splus")  # of the eigenvectors: those of a centred gradient for 0 are what rounding makes them
 
 
 @pytest.mark.slow
@@ -278,6 +279,8 @@ def test_every_rule_with_every_option(c: Case, engine: str, x64):
     options = ENGINES[engine]
     if "clip_update_rms" in options and c.name not in ORACLED:
         pytest.skip("the oracle of this rule tells no surprise")
+    if "centralize" in options and c.name in BASES:
+        pytest.skip("the basis of a null space is any")
     assert error(c, trainer(c, **options), jnp.float64, 1.0, F64, F64_ROUNDING, **options) <= 1
 
 

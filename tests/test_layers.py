@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "adaptx"
 LAYERS = [
-    "values base fields numerics matrices factors",
+    "values base fields numerics matrices factors orthogonal",
     "rules controllers schedules",
     "engine",
     "optimizers wrappers conversion interop",
@@ -55,7 +55,7 @@ def test_imports_point_down(path: Path):
 @pytest.mark.parametrize("path", sources("rules", "controllers"), ids=str)
 def test_rules_and_controllers_import_only_the_ground_floor(path: Path):
     for there in imported(path):
-        assert there[0] in ("values", "base", "fields", "numerics", "matrices", "factors"), (
+        assert there[0] in ("values", "base", "fields", "numerics", "matrices", "factors", "orthogonal"), (
             f"{path} imports {'.'.join(there)}; share it in base"
         )
 

@@ -41,6 +41,8 @@ class Optimizer(Transformation):
     name: str = dataclasses.field(default="", metadata=STRUCTURE)  # of the constructor
     of_rule: tuple[str, ...] = dataclasses.field(default=(), metadata=STRUCTURE)  # its arguments that are the rule's
     of_controller: tuple[str, ...] = dataclasses.field(default=(), metadata=STRUCTURE)  # and the controller's
+    fixed: tuple[tuple[str, object], ...] = dataclasses.field(default=(), metadata=STRUCTURE)  # and others, as given
+    usual: tuple[tuple[str, PyTree], ...] = dataclasses.field(default=(), metadata=STRUCTURE)  # its engine defaults
 
     @cached_property
     def controller(self) -> Controller:
@@ -204,7 +206,8 @@ class Optimizer(Transformation):
         first = [] if rate is None else [f"learning_rate={rate!r}"]
         rest = [f"{name}={getattr(self.rule, name)!r}" for name in self.of_rule]
         rest += [f"{name}={getattr(self.controller, name)!r}" for name in self.of_controller]
-        return f"{self.name or self.rule.name}({', '.join(first + rest + self.options.changed())})"
+        rest += [f"{name}={value!r}" for name, value in self.fixed]
+        return f"{self.name or self.rule.name}({', '.join(first + rest + self.options.changed(dict(self.usual)))})"
 
 
 def no_update(leaf: object) -> Array | None:
@@ -222,6 +225,8 @@ def build(
     of_controller: tuple[str, ...] = (),
     *,
     bare: bool = False,
+    fixed: Mapping[str, object] | None = None,
+    usual: Mapping[str, PyTree] | None = None,
 ) -> Optimizer:
     """An optimizer from its parts.
 
@@ -236,15 +241,20 @@ def build(
         of_rule: the constructor's arguments that are the rule's; None for all that the rule has.
         of_controller: those that are the controller's.
         bare: no learning rate at all, the direction as it is.
+        fixed: arguments of the constructor that are neither's, as they were given.
+        usual: engine options that it has unless told otherwise.
 
     Raises:
         TypeError, ValueError: for a hyperparameter of the wrong kind or range; the message names it.
     """
     every = tuple(field.name for field in dataclasses.fields(rule))  # pyright: ignore[reportArgumentType]
     of_rule = every if of_rule is None else of_rule
-    refuse_unknown(f"{name}()", flat(given), (*(() if bare else ("learning_rate",)), *of_controller, *of_rule))
+    fixed, usual, given = fixed or {}, usual or {}, flat(given)
+    refuse_unknown(f"{name}()", given, (*(() if bare else ("learning_rate",)), *of_controller, *of_rule))
     rate = None if bare else as_rate(name, learning_rate)
-    return batched(agreed(Optimizer(rule, rate, options(f"{name}()", given), name, of_rule, of_controller)))
+    made = options(f"{name}()", {**usual, **given})
+    beside = tuple(fixed.items()), tuple(usual.items())
+    return batched(agreed(Optimizer(rule, rate, made, name, of_rule, of_controller, *beside)))
 
 
 def agreed(opt: Optimizer) -> Optimizer:

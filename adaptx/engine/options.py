@@ -127,9 +127,9 @@ class Options:
             "skip_nonfinite": self.skip_nonfinite, "telemetry": self.telemetry, "axis_name": self.axis_name,
         }  # fmt: skip
 
-    def changed(self) -> list[str]:
-        """The options that differ from their defaults, as name=value."""
-        plain = options("", {}).given()
+    def changed(self, usual: Mapping[str, PyTree] | None = None) -> list[str]:
+        """The options that differ from their defaults, or those that are usual here, as name=value."""
+        plain = options("", usual or {}).given()
         given = {**self.given(), "decay_mask": self.decay_mask}
         differs = (name for name, x in given.items() if isinstance(x, (jax.Array, np.ndarray)) or x != plain[name])
         return [f"{name}={given[name]!r}" for name in differs]

@@ -12,7 +12,7 @@ one function of arrays whatever the caller does (inside an outer jit it is inlin
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +21,7 @@ from jax import lax
 from jaxtyping import Array, DTypeLike
 
 from ..base import Clock, Controller, Nothing, Record, Rule, Tick, fields_of
-from ..numerics import formed, largest_squarable
+from ..numerics import formed, largest_squarable, tied
 from ..values import Scalar
 from .array import (
     LeafPlan,
@@ -29,7 +29,6 @@ from .array import (
     Place,
     Share,
     arithmetic,
-    calls,
     cast,
     holds_squares,
     move,
@@ -40,6 +39,7 @@ from .array import (
 )  # fmt: skip
 from .extras import Extras
 from .norms import global_norm, summed_rows
+from .stacks import on_leaves
 
 LAST = np.iinfo(np.int32).max  # the counter stays there
 
@@ -121,27 +121,26 @@ def walk(plan: tuple[LeafPlan, ...], guard: Guard, part: Part, common: Common, n
     controller, dtype = part.controller, scalar_dtype([place.p for place in part.places])
     k = tick(part, common, now, dtype)
     shares = {kind: share(part, k, kind, now, guard) for kind in dict.fromkeys(leaf.dtype for leaf in plan)}
-    rows = list(zip(plan, part.gs, part.places, strict=True))
     before = scalars_by_leaf(part, part.scalars, plan)
-    seen: list[Record] = [None] * len(rows)
+    each = partial(on_leaves, plan=plan, gs=part.gs)
+    found: list[Any] = [None] * len(plan)
     sums: list[Record] = []
-    one, two, both = (calls(plan, part.gs, function) for function in (observe, move, observe_and_move))
+    apart = controller.measured or part.rule.batches  # a stack for the rule's eyes alone: parameters move in place
+    if apart:
+        rows = list(zip(part.places, part.gs, before, strict=True))
+        found = each(observe, shares=shares, rows=rows, stacked=part.rule.batches)
     if controller.measured:
-        sums = [controller.Sums(*[jnp.zeros((), dtype) for _ in fields_of(controller.Sums)]) for _ in rows]
-        for i, (leaf, g, place) in enumerate(rows):
-            if g is not None:
-                seen[i], sums[i] = one[i](leaf, shares[leaf.dtype], place, g, before[i])
+        none = controller.Sums(*[jnp.zeros((), dtype) for _ in fields_of(controller.Sums)])
+        sums = [none if one is None else one[1] for one in found]
     scalars, k = update(part, over_devices(sums, part, guard), k, now, dtype)
     after = scalars_by_leaf(part, scalars, plan)
     shares = {kind: old._replace(tick=cast(k, kind)) for kind, old in shares.items()}
-    moved = []
-    for i, (leaf, g, place) in enumerate(rows):
-        if g is None:
-            moved.append(untouched(leaf, place))
-        elif controller.measured:
-            moved.append(two[i](leaf, shares[leaf.dtype], place, seen[i], before[i], after[i]))
-        else:
-            moved.append(both[i](leaf, shares[leaf.dtype], place, g, before[i], after[i]))
+    seen = [one and in_place(one[0], place, part.rule) for one, place in zip(found, part.places, strict=True)]
+    rows = list(zip(part.places, seen if apart else part.gs, before, after, strict=True))
+    waits = part.rule.batches and not controller.sees_direction
+    moved = each(move if apart else observe_and_move, shares=shares, rows=rows, stacked=waits)
+    leaves = zip(moved, plan, part.places, strict=True)
+    moved = [in_place(one, place, part.rule) if one else untouched(leaf, place) for one, leaf, place in leaves]
     shown = {**part.shown, **report(part, scalars, cast(controller, dtype), k)}
     return Done(moved, scalars, {name: jnp.asarray(x, jnp.float32) for name, x in shown.items()})
 
@@ -220,6 +219,15 @@ def report(part: Part, c: Record, controller: Controller, k: Tick) -> dict[str, 
     rate = controller.rate(c, k) if part.factor is None else controller.rate(c, k) * part.factor
     shown, names = {"learning_rate": rate, **controller.report(c, k)}, controller.metric_names
     return {name: jnp.sum(x) / max(jnp.size(x), 1) if jnp.ndim(x) else x for name, x in shown.items() if name in names}
+
+
+def in_place(one: Any, place: Place, rule: Rule) -> Any:
+    """What was observed or moved, sharded as it was before: in a stack it lies as leaves of other shardings may."""
+    if not rule.batches:
+        return one
+    before = {**place._asdict(), "out": place.p}
+    tie = {name: jax.tree.map(tied, getattr(one, name), before[name]) for name in one._fields if name in before}
+    return one._replace(**tie)
 
 
 def untouched(plan: LeafPlan, place: Place) -> Moved:

@@ -126,7 +126,8 @@ class Shelf:
         if foresee is None or not self.blocked:
             slots = moved()
             # beside the slots themselves, what is not finite can be passed over
-            tops = {n: codecs.block_bound(jnp.where(jnp.isfinite(x), x, 0)) for n, x in self._by_blocks(slots).items()}
+            single = {name: x.astype(jnp.float32) for name, x in self._by_blocks(slots).items()}
+            tops = {n: codecs.block_bound(jnp.where(jnp.isfinite(x), x, 0)) for n, x in single.items()}
             bounds = _sound(tops, old)
             return self._stored(self._coded(slots, bounds, dtype, clock[1]), bounds, stored, shape)
         bounds = _sound(foresee(old, codecs.block_bound(seen[0].astype(jnp.float32))), old)

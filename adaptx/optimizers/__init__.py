@@ -13,8 +13,6 @@ from .adam_family import nadam as nadam
 from .adam_family import nadamw as nadamw
 from .adam_family import radam as radam
 from .adam_family import stableadamw as stableadamw
-from .adam_mini import adam_mini as adam_mini
-from .adam_mini import adam_mini_by_name as adam_mini_by_name
 from .adaptive import acprop as acprop
 from .adaptive import adabelief as adabelief
 from .adaptive import adabound as adabound
@@ -23,22 +21,28 @@ from .adaptive import kate as kate
 from .adaptive import madgrad as madgrad
 from .adaptive import qhadam as qhadam
 from .adaptive import yogi as yogi
+from .blocks import adam_mini_by_name as adam_mini_by_name
 from .classical import adagrad as adagrad
 from .classical import momentum as momentum
 from .classical import rmsprop as rmsprop
 from .classical import sgd as sgd
 from .curvature import adahessian as adahessian
 from .curvature import sophia as sophia
+from .hidden import hidden_matrices as hidden_matrices
 from .layers import lamb as lamb
 from .layers import lars as lars
 from .low_memory import adafactor as adafactor
+from .low_memory import adam_mini as adam_mini
 from .low_memory import apollo as apollo
 from .low_memory import apollo_mini as apollo_mini
 from .low_memory import came as came
 from .low_memory import galore as galore
 from .low_memory import sgd_sai as sgd_sai
 from .low_memory import sm3 as sm3
+from .matrices import dion as dion
 from .matrices import muon as muon
+from .matrices import normuon as normuon
+from .matrices import scion as scion
 from .memories import adan as adan
 from .memories import ademamix as ademamix
 from .memories import adopt as adopt
@@ -58,7 +62,7 @@ from .signs import rprop as rprop
 from .signs import signum as signum
 from .signs import tiger as tiger
 
-ALL: dict[str, Callable[..., Optimizer]] = {  # pyright: ignore[reportAssignmentType]  # takes adam for its module
+ALL: dict[str, Callable[..., Optimizer]] = {
     make.__name__: make
     for make in (
         sgd, momentum, adagrad, rmsprop,
@@ -67,7 +71,7 @@ ALL: dict[str, Callable[..., Optimizer]] = {  # pyright: ignore[reportAssignment
         adan, adopt, ademamix, simplified_ademamix, laprop, mars, novograd,
         lion, signum, tiger, rprop,
         adafactor, came, sm3, adam_mini, galore, apollo, apollo_mini, sgd_sai,
-        muon,
+        muon, normuon, scion, dion,
         shampoo, soap, psgd_kron, splus,
         sophia, adahessian,
         lars, lamb,

@@ -5,7 +5,7 @@ from typing import Unpack
 from .. import rules
 from ..base import Rule
 from ..engine.optimizer import Optimizer, Rate, build
-from ..engine.options import EngineOptions, flat
+from ..engine.options import EngineOptions
 from ..values import Scalar
 
 
@@ -54,8 +54,9 @@ def adamw(
 
     Loshchilov & Hutter, "Decoupled weight decay regularization", 2019, arXiv:1711.05101 (as torch scales it: by lr).
     """
-    options = {"weight_decay": 1e-2, **flat(engine)}
-    return build("adamw", rules.Adam(b1, b2, eps, debias, amsgrad, nesterov), learning_rate, options)
+    return build(
+        "adamw", rules.Adam(b1, b2, eps, debias, amsgrad, nesterov), learning_rate, engine, usual={"weight_decay": 1e-2}
+    )
 
 
 def nadam(
@@ -95,8 +96,7 @@ def nadamw(
 
     When to use it: as nadam, with weight decay.
     """
-    options = {"weight_decay": 1e-2, **flat(engine)}
-    return build("nadamw", _nesterov(b1, b2, eps, momentum_decay), learning_rate, options)
+    return build("nadamw", _nesterov(b1, b2, eps, momentum_decay), learning_rate, engine, usual={"weight_decay": 1e-2})
 
 
 def _nesterov(b1: Scalar, b2: Scalar, eps: Scalar, momentum_decay: Scalar | None) -> Rule:
@@ -174,5 +174,5 @@ def stableadamw(
     Wortsman et al., "Stable and low-precision training for large-scale vision-language models", 2023,
     arXiv:2304.13013, Algorithm 2; β₂, ε and λ as in the library optimi.
     """
-    options = {"weight_decay": 1e-2, "clip_update_rms": 1.0, **flat(engine)}
-    return build("stableadamw", rules.Adam(b1, b2, eps), learning_rate, options, ("b1", "b2", "eps"))
+    usual = {"weight_decay": 1e-2, "clip_update_rms": 1.0}
+    return build("stableadamw", rules.Adam(b1, b2, eps), learning_rate, engine, ("b1", "b2", "eps"), usual=usual)

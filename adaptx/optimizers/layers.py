@@ -4,7 +4,7 @@ from typing import Unpack
 
 from .. import controllers, rules
 from ..engine.optimizer import Optimizer, Rate, build, open_rate
-from ..engine.options import EngineOptions, flat
+from ..engine.options import EngineOptions
 from ..values import Scalar
 
 
@@ -35,9 +35,9 @@ def lars(
     controller = controllers.trust_ratio(
         open_rate("lars", learning_rate), coefficient, eps, None, max_ratio, before=True
     )
-    options = {"decay_mode": "l2", **flat(engine)}
     rule = rules.Momentum(decay, 0.0, nesterov)
-    return build("lars", rule, controller, options, ("decay", "nesterov"), ("coefficient", "eps", "max_ratio"))
+    names = ("decay", "nesterov"), ("coefficient", "eps", "max_ratio")
+    return build("lars", rule, controller, engine, *names, usual={"decay_mode": "l2"})
 
 
 def lamb(

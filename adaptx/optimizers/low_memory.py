@@ -201,3 +201,30 @@ def sgd_sai(
     Xu et al., 2024, arXiv:2412.11768.
     """
     return build("sgd_sai", rules.SgdSai(decay, eps), learning_rate, engine)
+
+
+def adam_mini(
+    learning_rate: Rate = 1e-3,
+    b1: Scalar = 0.9,
+    b2: Scalar = 0.999,
+    eps: Scalar = 1e-8,
+    axis: int | None = 0,
+    size: int = 1,
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """Adam-mini: Adam with one second moment for every block of an array, the mean square of the block's gradient.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller.
+        b1: β₁ in [0, 1).
+        b2: β₂ in [0, 1).
+        eps: ε ≥ 0, in units of g.
+        axis: along which blocks lie, all of the other axes inside; None for one block an array.
+        size: ≥ 1, of a block along that axis: 1 for rows (axis=0) and columns (axis=-1).
+        **engine: see `EngineOptions`.
+
+    When to use it: Adam's steps for half of its memory. In transformers as `adam_mini_by_name`, which chooses blocks.
+
+    Zhang et al., 2024, arXiv:2406.16793.
+    """
+    return build("adam_mini", rules.AdamMini(b1, b2, eps, axis, size), learning_rate, engine)

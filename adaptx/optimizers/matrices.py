@@ -1,37 +1,167 @@
-"""Rules for whole matrices."""
+"""Rules for whole matrices; where they take nothing else, AdamW has the rest of the tree."""
 
 from typing import Unpack
 
 from .. import rules
 from ..engine.optimizer import Optimizer, Rate, build
 from ..engine.options import EngineOptions
+from ..engine.transformation import Transformation
 from ..values import Scalar
+from .hidden import Rest, Which, with_adamw
+
+COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def muon(
     learning_rate: Rate = 0.02,
     decay: Scalar = 0.95,
     eps: Scalar = 1e-7,
-    coefficients: tuple[Scalar, ...] = (3.4445, -4.7750, 2.0315),
+    coefficients: tuple[Scalar, ...] = COEFFICIENTS,
     nesterov: bool = True,
     steps: int = 5,
     scale: str = "spectral",
+    view: str = "batch",
+    output: str = "rows",
+    precision: str = "auto",
+    hidden: Which = None,
+    adamw: Rest = None,
     **engine: Unpack[EngineOptions],
-) -> Optimizer:
-    """Muon: momentum made orthogonal. For matrices, and stacks of them, alone: the rest goes elsewhere by `route`.
+) -> Transformation:
+    """Muon: momentum made orthogonal, for hidden matrices; embeddings, heads, vectors and scalars are AdamW's.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule or a controller, of the matrices.
         decay: μ of the mean gradient, in [0, 1).
         eps: ε ≥ 0, in units of the Frobenius norm.
         coefficients: a, b and c of the Newton-Schulz iteration.
         nesterov: look one step ahead.
         steps: of the iteration, ≥ 1.
         scale: "spectral", √max(1, rows/columns), or "rms", 0.2·√max(rows, columns), which Adam's rates fit.
-        **engine: see `EngineOptions`.
+        view: of arrays with more than two axes, "batch": the last two are the matrix, those before a batch; "first":
+            the first axis against all others, for kernels O×I×H×W; "last": all others against the last, for H×W×I×O.
+        output: the side of the matrix that is the layer's output, "rows" (W x) or "columns" (x W, as in Flax).
+        precision: "auto", products of bf16 operands but on the CPU and for f64; "full", in f32 everywhere.
+        hidden: the matrices Muon has, a path regex or a function of (path, leaf) that says True; see `hidden_matrices`.
+        adamw: hyperparameters of `adamw` for the rest, with which learning_rate is 3e-4, b1 0.9, b2 0.95, eps 1e-10 and
+            weight_decay 0; False for Muon alone, an optimizer of matrices and nothing else.
+        **engine: see `EngineOptions`. The rest has storage, storage_exclude and rounding too, unless adamw names
+            others; what decides over the whole tree does; the other options are the matrices' own.
+
+    The groups of the state are 'muon' and 'adamw', and `describe(params)` says which leaf is where.
 
     When to use it: the hidden matrices of transformers; embeddings, heads and vectors want adamw beside it.
 
     Jordan et al., 2024; Liu et al., 2025, arXiv:2502.16982.
     """
-    return build("muon", rules.Muon(decay, eps, coefficients, nesterov, steps, scale), learning_rate, engine)
+    rule = rules.Muon(decay, eps, coefficients, nesterov, steps, scale, view, output, precision)
+    return with_adamw("muon", rule, learning_rate, engine, hidden, adamw)
+
+
+def normuon(
+    learning_rate: Rate = 0.02,
+    decay: Scalar = 0.95,
+    b2: Scalar = 0.95,
+    eps: Scalar = 1e-7,
+    eps2: Scalar = 1e-10,
+    coefficients: tuple[Scalar, ...] = COEFFICIENTS,
+    nesterov: bool = True,
+    steps: int = 5,
+    scale: str = "spectral",
+    view: str = "batch",
+    output: str = "rows",
+    precision: str = "auto",
+    hidden: Which = None,
+    adamw: Rest = None,
+    **engine: Unpack[EngineOptions],
+) -> Transformation:
+    """NorMuon: Muon with every row, a neuron, divided by the root of its mean square over time; AdamW for the rest.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller, of the matrices.
+        decay: μ of the mean gradient, in [0, 1).
+        b2: β₂ in [0, 1), of the rows' mean squares.
+        eps: ε ≥ 0, in units of the Frobenius norm.
+        eps2: ε ≥ 0 beside the root of a row's mean square, no unit.
+        coefficients: a, b and c of the Newton-Schulz iteration.
+        nesterov: look one step ahead.
+        steps: of the iteration, ≥ 1.
+        scale: "spectral", as long as Muon's step; "rms", the paper's, a root mean square of 0.2.
+        view: as in `muon`.
+        output: the side whose neurons these are, "rows" or "columns".
+        precision: as in `muon`.
+        hidden: as in `muon`.
+        adamw: as in `muon`.
+        **engine: as in `muon`.
+
+    Li et al., 2025, arXiv:2510.05491.
+    """
+    rule = rules.Normuon(decay, b2, eps, eps2, coefficients, nesterov, steps, scale, view, output, precision)
+    return with_adamw("normuon", rule, learning_rate, engine, hidden, adamw)
+
+
+def dion(
+    learning_rate: Rate = 0.01,
+    decay: Scalar = 0.95,
+    eps: Scalar = 1e-8,
+    rank_fraction: float = 1.0,
+    view: str = "batch",
+    output: str = "rows",
+    hidden: Which = None,
+    adamw: Rest = None,
+    **engine: Unpack[EngineOptions],
+) -> Transformation:
+    """Dion: momentum made orthonormal in a few directions, what they miss kept for later; AdamW for the rest.
+
+    Args:
+        learning_rate: ≥ 0, a schedule or a controller, of the matrices.
+        decay: μ of the part of the momentum that a step has used, in [0, 1).
+        eps: ε ≥ 0, beside the length of a column, in units of g.
+        rank_fraction: directions relative to the shorter side, in (0, 1].
+        view: as in `muon`.
+        output: as in `muon`.
+        hidden: as in `muon`.
+        adamw: as in `muon`.
+        **engine: as in `muon`.
+
+    Ahn et al., 2025, arXiv:2504.05295.
+    """
+    rule = rules.Dion(decay, eps, rank_fraction, view, output)
+    return with_adamw("dion", rule, learning_rate, engine, hidden, adamw)
+
+
+def scion(
+    learning_rate: Rate = 2**-12,
+    decay: Scalar = 0.9,
+    norm: str = "spectral",
+    radius: Scalar = 50.0,
+    eps: Scalar = 1e-7,
+    coefficients: tuple[Scalar, ...] = COEFFICIENTS,
+    steps: int = 5,
+    view: str = "batch",
+    output: str = "rows",
+    precision: str = "auto",
+    **engine: Unpack[EngineOptions],
+) -> Optimizer:
+    """Scion: the steepest direction in a layer's norm, with weight decay λ = 1, which keeps it in a ball.
+
+    Its authors give the last layer, and a first one with one-hot inputs, the norm "sign" and a radius of 3000:
+
+        route({"hidden": scion(lr), "ends": scion(lr, norm="sign", radius=3000.0)}, by={"embed|head": "ends"}, …)
+
+    Args:
+        learning_rate: in [0, 1], a schedule or a controller.
+        decay: β = 1 − α of the mean gradient, in [0, 1).
+        norm: "spectral", "sign", "column" or "row" of matrices; arrays with fewer axes have their root mean square.
+        radius: ρ ≥ 0, of the ball, or of the step without weight decay; in units of p.
+        eps: ε ≥ 0, in units of g.
+        coefficients: a, b and c of the Newton-Schulz iteration.
+        steps: of the iteration, ≥ 1.
+        view: as in `muon`.
+        output: the side of the matrix that is the layer's output, "rows" (W x) or "columns" (x W; embedding tables).
+        precision: as in `muon`.
+        **engine: see `EngineOptions`. weight_decay=0 is the unconstrained form.
+
+    Pethick et al., 2025, arXiv:2502.07529.
+    """
+    rule = rules.Scion(decay, norm, radius, eps, coefficients, steps, view, output, precision)
+    return build("scion", rule, learning_rate, engine, usual={"weight_decay": 1.0})

@@ -4,7 +4,7 @@ from typing import Unpack
 
 from .. import rules
 from ..engine.optimizer import Optimizer, Rate, build
-from ..engine.options import EngineOptions, flat
+from ..engine.options import EngineOptions
 from ..values import Scalar
 
 
@@ -47,7 +47,7 @@ def tiger(learning_rate: Rate = 1e-3, decay: Scalar = 0.965, **engine: Unpack[En
 
     Su, 2023, github.com/bojone/tiger.
     """
-    return build("tiger", rules.Signum(decay), learning_rate, {"weight_decay": 1e-2, **flat(engine)})
+    return build("tiger", rules.Signum(decay), learning_rate, engine, usual={"weight_decay": 1e-2})
 
 
 def rprop(

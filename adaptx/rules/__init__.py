@@ -17,6 +17,7 @@ from .apollo import Apollo as Apollo
 from .averages import Average as Average
 from .averages import BiasCorrection as BiasCorrection
 from .came import Came as Came
+from .dion import Dion as Dion
 from .galore import Galore as Galore
 from .kate import Kate as Kate
 from .laprop import Laprop as Laprop
@@ -26,12 +27,14 @@ from .mars import Mars as Mars
 from .momentum import Momentum as Momentum
 from .muon import Muon as Muon
 from .nadam import Nadam as Nadam
+from .normuon import Normuon as Normuon
 from .novograd import Novograd as Novograd
 from .psgd_kron import PsgdKron as PsgdKron
 from .qhadam import Qhadam as Qhadam
 from .radam import Radam as Radam
 from .rmsprop import Rmsprop as Rmsprop
 from .rprop import Rprop as Rprop
+from .scion import Scion as Scion
 from .sgd import Sgd as Sgd
 from .sgd_sai import SgdSai as SgdSai
 from .shampoo import Shampoo as Shampoo
@@ -84,4 +87,7 @@ ALL = {
     "splus": Splus,
     "sophia": Sophia,
     "adahessian": Adahessian,
+    "scion": Scion,
+    "normuon": Normuon,
+    "dion": Dion,
 }

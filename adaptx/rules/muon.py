@@ -8,22 +8,21 @@
     s = √max(1, rows / columns)          scale="spectral"
     s = 0.2 √max(rows, columns)          scale="rms": updates as long as Adam's, so that its rates and decay fit
 
-The last two axes are the matrix; those before are a batch of matrices. Embeddings, heads, vectors and scalars want
-another optimizer: `adaptx.route`.
+Rows are the outputs of a matrix. Of more than two axes the last two are the matrix and those before a batch of them,
+unless `view` joins them. Embeddings, heads, vectors and scalars want another optimizer.
 Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024, kellerjordan.github.io/posts/muon; scale
 "rms": Liu et al., "Muon is scalable for LLM training", 2025, arXiv:2502.16982, equation 4.
-Departs from the papers in: the iteration runs in f32 rather than bf16; the mean gradient in place of the sum (torch's
-form), which d does not see.
+Departs from the papers in: the iteration sums in f32, and on the CPU runs in f32 throughout; the mean gradient in place
+of the sum (torch's form), which d does not see.
 """
 
 from dataclasses import replace
 from typing import NamedTuple
 
-import jax.numpy as jnp
-
 from ..base import Rule, Weighed
 from ..fields import choice, count, rate, real, several_of, switch
-from ..numerics import divide, ema, product, root
+from ..numerics import ema
+from ..orthogonal import OUTPUTS, PRECISIONS, VIEWS, as_before, as_matrices, orthogonalized, spectral_length
 from ..values import Decay, Scalar, value_class
 
 
@@ -41,9 +40,13 @@ class Muon(Rule):
     nesterov: bool = switch(True)
     steps: int = count(5)  # ≥ 1
     scale: str = choice("spectral", "rms")  # or "rms"
+    view: str = choice(*VIEWS)
+    output: str = choice(*OUTPUTS)
+    precision: str = choice(*PRECISIONS)
     Slots = Mean
     pointwise = False
-    ranks = (2, 3)
+    batches = True
+    ranks = (2, 3, 4, 5)
     momenta = ("decay",)
     reference = "arXiv:2502.16982"
 
@@ -57,20 +60,8 @@ class Muon(Rule):
         return replace(self, eps=self.eps * unit)
 
     def direction(self, g, s, old, p, k):
-        rows, columns = g.shape[-2:]
-        taller = max(1.0, rows / max(columns, 1))
-        longer = taller**0.5 if self.scale == "spectral" else 0.2 * max(rows, columns) ** 0.5
         u = self.decay.complement * g + self.decay.rate * s.m if self.nesterov else s.m
-        return longer * self._orthogonal(u)
-
-    def _orthogonal(self, u):
-        turned = u.shape[-2] > u.shape[-1]
-        x = jnp.swapaxes(u, -1, -2) if turned else u
-        top = jnp.max(jnp.abs(x), (-2, -1), keepdims=True, initial=0)  # squares of x, and its norm, may be out of range
-        x = divide(x, top)
-        x = divide(x, root(jnp.sum(x * x, (-2, -1), keepdims=True)) + divide(self.eps, top))
-        a, b, c = self.coefficients
-        for _ in range(self.steps):
-            gram = product(x, jnp.swapaxes(x, -1, -2))
-            x = a * x + product(b * gram + c * product(gram, gram), x)
-        return jnp.swapaxes(x, -1, -2) if turned else x
+        x = orthogonalized(
+            as_matrices(u, self.view, self.output), self.coefficients, self.steps, self.eps, self.precision
+        )
+        return spectral_length(*x.shape[-2:], self.scale) * as_before(x, g.shape, self.output)

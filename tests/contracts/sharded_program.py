@@ -21,8 +21,8 @@ from cases import Case
 SHARDED_SUM = 2e-6  # partial sums of a norm added in another order, three steps
 SLOT_STEP = 2e-3  # of a bf16 slot that such a difference rounded the other way
 ENGINE = {"max_norm": 1.0, "telemetry": True, "weight_decay": 0.1, "skip_nonfinite": True}
-SPECS = {"w": P("x", None), "v": P(None, "x"), "b": P("x"), "s": P(), "r": P()}
-SHAPES = {"w": (16, 8), "v": (3, 16), "b": (8,), "s": (), "r": (4, 3)}
+SPECS = {"w": P("x", None), "again": P("x", None), "v": P(None, "x"), "b": P("x"), "s": P(), "r": P()}
+SHAPES = {"w": (16, 8), "again": (16, 8), "v": (3, 16), "b": (8,), "s": (), "r": (4, 3)}
 
 
 def trees(opt: adaptx.Optimizer, mesh: Mesh, seed: int) -> tuple[dict, dict]:

@@ -10,7 +10,8 @@ import adaptx
 import oracles
 from adaptx import optimizers, rules
 from adaptx.base import Rule
-from cases import CASES, NAMES, VARIANTS
+from adaptx.engine.transformation import Transformation
+from cases import CASES, NAMES, VARIANTS, plain
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -22,7 +23,8 @@ def test_has_an_oracle(name: str):
 def test_has_a_constructor_of_its_name(name: str):
     assert name in optimizers.ALL, f"adaptx.optimizers.ALL has no constructor {name!r}: every rule needs one"
     assert getattr(adaptx, name) is optimizers.ALL[name]
-    assert isinstance(optimizers.ALL[name](), adaptx.Optimizer)
+    assert isinstance(optimizers.ALL[name](), Transformation)
+    assert isinstance(plain(name)(), adaptx.Optimizer)
 
 
 @pytest.mark.parametrize("name", NAMES)

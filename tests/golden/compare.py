@@ -11,6 +11,7 @@ from .row import Row
 ROUNDING = 1e-14  # relative to a parameter: the 50 sums p - lr d, half an ulp (1.1e-16) each, rounded up
 # constructors whose directions mix the entries of a matrix
 MIXING = ("muon", "normuon", "scion", "dion", "galore", "shampoo", "soap", "splus", "psgd_kron")
+DECAYING = ("adamw", "stableadamw", "scion")  # unless told otherwise
 SMALLEST = 1e-30  # tolerance of an entry that starts at 0 and never moves: any motion exceeds it
 
 
@@ -40,7 +41,7 @@ def still(row: Row) -> np.ndarray:
     all move an entry without a gradient, but not a row without one.
     """
     mask = {k: np.zeros(inputs.LEAVES[k], bool) for k in row.leaves}
-    decays = row.engine.get("weight_decay", 0.01 if row.constructor in ("adamw", "stableadamw") else 0.0) != 0.0
+    decays = row.engine.get("weight_decay", 0.01 if row.constructor in DECAYING else 0.0) != 0.0
     matrices_only = row.engine.get("decay_mask") == "matrices"
     for k in mask.keys() & inputs.ALWAYS_ZERO.keys():
         index = inputs.ALWAYS_ZERO[k]

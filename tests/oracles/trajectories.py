@@ -66,6 +66,9 @@ ORACLES = {
     "splus": preconditioned.Splus,
     "sophia": curvature.Sophia,
     "adahessian": curvature.Adahessian,
+    "normuon": matrices.Normuon,
+    "scion": matrices.Scion,
+    "dion": matrices.Dion,
 }
 
 

@@ -1,4 +1,4 @@
-"""Adam-mini: Adam with one second moment for every block of an array, blocks chosen by hand or by name."""
+"""Adam-mini with the blocks of every leaf chosen by its name."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from typing import Unpack
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from .. import rules
-from ..engine.optimizer import Optimizer, Rate, build
+from ..engine.optimizer import Rate
 from ..engine.options import EngineOptions, flat
 from ..engine.route import WHOLE, Route, route
 from ..values import Scalar
 from .adam_family import adam
+from .low_memory import adam_mini
 
 # the words of the authors' program, in its order
 HEADS = ("k_proj", "q_proj", "wq", "wk", "query", "key")
@@ -21,33 +21,6 @@ OUTPUTS = (
     "embed", "embd", "wte", "lm_head", "output", "final_layer", "o_proj", "wo", "attn.proj", "feed_forward", "linear",
     "mlp", *VALUES,
 )  # fmt: skip
-
-
-def adam_mini(
-    learning_rate: Rate = 1e-3,
-    b1: Scalar = 0.9,
-    b2: Scalar = 0.999,
-    eps: Scalar = 1e-8,
-    axis: int | None = 0,
-    size: int = 1,
-    **engine: Unpack[EngineOptions],
-) -> Optimizer:
-    """Adam-mini: Adam with one second moment for every block of an array, the mean square of the block's gradient.
-
-    Args:
-        learning_rate: ≥ 0, a schedule or a controller.
-        b1: β₁ in [0, 1).
-        b2: β₂ in [0, 1).
-        eps: ε ≥ 0, in units of g.
-        axis: along which blocks lie, all of the other axes inside; None for one block an array.
-        size: ≥ 1, of a block along that axis: 1 for rows (axis=0) and columns (axis=-1).
-        **engine: see `EngineOptions`.
-
-    When to use it: Adam's steps for half of its memory. In transformers as `adam_mini_by_name`, which chooses blocks.
-
-    Zhang et al., 2024, arXiv:2406.16793.
-    """
-    return build("adam_mini", rules.AdamMini(b1, b2, eps, axis, size), learning_rate, engine)
 
 
 def adam_mini_by_name(
