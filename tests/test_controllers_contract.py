@@ -9,6 +9,7 @@ import adaptx
 from adaptx import controllers, rules
 from cases import case
 from controllers_cases import PAIRS, closed_loop, data, over
+from given import given
 from golden import controller_rows as rows
 from probes import Traced, assert_close, assert_identical, avals, pointers
 
@@ -134,7 +135,7 @@ def test_a_batch_of_rates_equals_single_runs(controller: str, rule: str):
             controllers.ALL[controller](0.25)
         )
         build = getattr(adaptx, rule)
-        return build(controllers.ALL[controller](rate) if uses_it else controllers.ALL[controller](0.01) * rate)
+        return given(build(controllers.ALL[controller](rate) if uses_it else controllers.ALL[controller](0.01) * rate))
 
     many = jax.jit(jax.vmap(train))(make(jnp.asarray(rates)))
     single = jax.jit(train)

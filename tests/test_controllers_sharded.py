@@ -10,6 +10,7 @@ import sys, jax, jax.numpy as jnp, numpy as np
 from jax.sharding import NamedSharding, PartitionSpec as Spec
 import adaptx
 from adaptx import controllers
+from given import given
 from golden import controller_rows as rows
 
 SAME = 1e-10  # relative: float64 sums in another order, fed back for a few steps
@@ -17,7 +18,7 @@ assert len(jax.devices()) == 2
 mesh = jax.sharding.Mesh(np.array(jax.devices()), ("d",))
 place = {"w": NamedSharding(mesh, Spec("d", None)), "b": NamedSharding(mesh, Spec())}
 start = {name: jnp.asarray(value) for name, value in rows.START.items()}
-opts = {name: getattr(adaptx, sys.argv[1])(make(0.01)) for name, make in controllers.ALL.items()}
+opts = {name: given(getattr(adaptx, sys.argv[1])(make(0.01))) for name, make in controllers.ALL.items()}
 
 @jax.jit
 def step(ps, ss, x, y):

@@ -21,6 +21,7 @@ from adaptx.engine.route import Route
 from adaptx.values import value_class
 
 FOLDER = Path(optimizers.__file__).parent
+RACING = [name for name, make in optimizers.ALL.items() if not make().requires]  # the others need the Hessian
 SETTINGS = contest.Settings(
     steps=3, batch_size=16, hidden=8, seeds=1, grid=(1e-1, 1e1, 3), evaluations=1, relative=True
 )
