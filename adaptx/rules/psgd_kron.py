@@ -56,9 +56,9 @@ SMALLEST = 2.0**-11.5  # the root of what f32 rounds 1 by, whatever the arithmet
 
 class Factors(NamedTuple):
     m: Weighed  # mean gradient, units of g
-    QL: ExactOwn  # of rows: (…, rows, rows), or (…, rows) where it is a diagonal; units of 1/√g
-    QR: ExactOwn  # of columns; None where there is but one axis
-    n: ExactOwn  # steps since the last fit
+    QL: ExactOwn | None  # of rows: (…, rows, rows), or (…, rows) where it is a diagonal; units of 1/√g
+    QR: ExactOwn | None  # of columns; None where there is but one axis
+    n: ExactOwn | None  # steps since the last fit
 
 
 @value_class

@@ -23,8 +23,8 @@ delayed roots: Anil et al., "Scalable second order optimization for deep learnin
 a step, blocks and the moments: Shi et al., "A distributed data-parallel PyTorch implementation of the distributed
 Shampoo optimizer", 2023, arXiv:2309.06497.
 Departs from the paper in: ε is added where the root is taken instead of being the first factor; leading axes are a
-batch, where tensors have a factor for every axis; eigenvalues below the rounding of the largest count as that; 0/0 is
-0.
+batch, where tensors have a factor for every axis; eigenvalues below the rounding of the largest count as that; rows and
+columns that never had a gradient stay; 0/0 is 0.
 """
 
 from dataclasses import replace
@@ -35,18 +35,18 @@ from jax import lax
 
 from ..base import ExactOwn, Rule, Unsigned, Weighed
 from ..fields import choice, count, rate, real
-from ..matrices import cut, grams, identity_of, inverse_power, is_matrix, joined, length, sandwich, zeros_of
+from ..matrices import cut, grams, identity_of, inverse_power, is_matrix, joined, length, moving, sandwich, zeros_of
 from ..numerics import debias, divide, ema, ema_of_squares, one_minus_power, over, positive_root, root
 from ..values import Decay, Scalar, value_class
 
 
 class Factors(NamedTuple):
-    m: Weighed  # mean gradient, units of g; None without b1
-    v: Unsigned  # mean or sum of squared gradients, units of g²; None unless the grafted method has one
-    L: ExactOwn  # mean or sum of g gᵀ, (…, rows, rows), units of g²; None without this factor
-    R: ExactOwn  # mean or sum of gᵀ g, (…, columns, columns)
-    PL: ExactOwn  # inverse root of L
-    PR: ExactOwn  # inverse root of R
+    m: Weighed | None  # mean gradient, units of g; None without b1
+    v: Unsigned | None  # mean or sum of squared gradients, units of g²; None unless the grafted method has one
+    L: ExactOwn | None  # mean or sum of g gᵀ, (…, rows, rows), units of g²; None without this factor
+    R: ExactOwn | None  # mean or sum of gᵀ g, (…, columns, columns)
+    PL: ExactOwn | None  # inverse root of L
+    PR: ExactOwn | None  # inverse root of R
 
 
 @value_class
@@ -147,7 +147,7 @@ class Shampoo(Rule):
         return over(u, positive_root(debias(v, self.graft_b2, k) if corrects else v), self.graft_eps)
 
     def _preconditioned(self, u, a, s):
-        x = sandwich(s.PL, self._matrix(u), s.PR)
+        x = moving(sandwich(s.PL, self._matrix(u), s.PR), s.L, s.R)
         x = x if self.graft == "none" else x * divide(length(self._matrix(a)), length(x))
         shape = u.shape if u.ndim > 1 else (u.size, 1)
         return jnp.reshape(joined(x, shape, self.block_size), u.shape)

@@ -18,7 +18,8 @@ Vyas et al., "SOAP: improving and stabilizing Shampoo using Adam", 2024, arXiv:2
 the place of ε and of the refresh, sorting and QR as in the authors' program, which refreshes at the end of a step what
 is refreshed here at the beginning of the next.
 Departs from the paper in: leading axes are a batch, where the program gives every axis a factor; m lies outside of the
-basis, which is the same; blocks; the root is at least 1e-19 (f32), so that 0/0 is 0 whatever ε.
+basis, which is the same; rows and columns that never had a gradient stay; blocks; the root is at least 1e-19 (f32), so
+that 0/0 is 0 whatever ε.
 """
 
 from dataclasses import replace
@@ -37,6 +38,7 @@ from ..matrices import (
     inside,
     is_matrix,
     joined,
+    moving,
     sandwich,
     tracked,
     transposed,
@@ -49,10 +51,10 @@ from ..values import Decay, Scalar, value_class
 class Basis(NamedTuple):
     m: Weighed  # mean gradient, units of g
     v: Unsigned  # mean square of what is rotated, in the basis, units of g²
-    L: ExactOwn  # mean of g gᵀ, (…, rows, rows), units of g²; None without this factor
-    R: ExactOwn  # mean of gᵀ g, (…, columns, columns)
-    QL: ExactOwn  # eigenvectors of L as columns
-    QR: ExactOwn  # those of R
+    L: ExactOwn | None  # mean of g gᵀ, (…, rows, rows), units of g²; None without this factor
+    R: ExactOwn | None  # mean of gᵀ g, (…, columns, columns)
+    QL: ExactOwn | None  # eigenvectors of L as columns
+    QR: ExactOwn | None  # those of R
 
 
 @value_class
@@ -97,7 +99,7 @@ class Soap(Rule):
     def precondition(self, x, s):
         rotated = sandwich(transposed(s.QL), cut(x, self.block_size), s.QR)
         adam = over(rotated, positive_root(cut(s.v, self.block_size)), self.eps)
-        return self._joined(sandwich(s.QL, adam, transposed(s.QR)), x)
+        return self._joined(moving(sandwich(s.QL, adam, transposed(s.QR)), s.L, s.R), x)
 
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit)
