@@ -82,6 +82,14 @@ def grams(x, left, right):
     return None if left is None else gram(x), None if right is None else gram(transposed(x))
 
 
+def moving(x, left, right):
+    """x with 0 in the rows and columns that never had a gradient, by their factors: the noise of a basis is in them."""
+    for a, axis in ((left, -1), (right, -2)):
+        if a is not None:
+            x = jnp.where(jnp.expand_dims(jnp.diagonal(a, axis1=-2, axis2=-1), axis) != 0, x, 0)
+    return x
+
+
 def apart(a, own):
     """Symmetric a ≥ 0 over its largest entry, with −1 on the diagonal outside `own`: no eigenspace mixes the two."""
     a = divide(a, jnp.max(jnp.abs(a), (-2, -1), keepdims=True))

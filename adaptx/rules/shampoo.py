@@ -23,8 +23,8 @@ delayed roots: Anil et al., "Scalable second order optimization for deep learnin
 a step, blocks and the moments: Shi et al., "A distributed data-parallel PyTorch implementation of the distributed
 Shampoo optimizer", 2023, arXiv:2309.06497.
 Departs from the paper in: ε is added where the root is taken instead of being the first factor; leading axes are a
-batch, where tensors have a factor for every axis; eigenvalues below the rounding of the largest count as that; 0/0 is
-0.
+batch, where tensors have a factor for every axis; eigenvalues below the rounding of the largest count as that; rows and
+columns that never had a gradient stay; 0/0 is 0.
 """
 
 from dataclasses import replace
@@ -34,7 +34,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..base import ExactOwn, Rule, Unsigned, Weighed
-from ..factors import cut, grams, identity_of, inverse_power, joined, length, sandwich, zeros_of
+from ..factors import cut, grams, identity_of, inverse_power, joined, length, moving, sandwich, zeros_of
 from ..fields import choice, count, rate, real
 from ..matrices import is_matrix
 from ..numerics import debias, divide, ema, ema_of_squares, one_minus_power, over, positive_root, root
@@ -149,7 +149,7 @@ class Shampoo(Rule):
         return over(u, positive_root(debias(v, self.graft_b2, k) if corrects else v), self.graft_eps)
 
     def _preconditioned(self, u, a, s):
-        x = sandwich(s.PL, self._matrix(u), s.PR)
+        x = moving(sandwich(s.PL, self._matrix(u), s.PR), s.L, s.R)
         x = x if self.graft == "none" else x * divide(length(self._matrix(a)), length(x))
         shape = u.shape if u.ndim > 1 else (u.size, 1)
         return jnp.reshape(joined(x, shape, self.block_size), u.shape)

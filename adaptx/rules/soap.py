@@ -18,7 +18,8 @@ Vyas et al., "SOAP: improving and stabilizing Shampoo using Adam", 2024, arXiv:2
 the place of ε and of the refresh, sorting and QR as in the authors' program, which refreshes at the end of a step what
 is refreshed here at the beginning of the next.
 Departs from the paper in: leading axes are a batch, where the program gives every axis a factor; m lies outside of the
-basis, which is the same; blocks; the root is at least 1e-19 (f32), so that 0/0 is 0 whatever ε.
+basis, which is the same; rows and columns that never had a gradient stay; blocks; the root is at least 1e-19 (f32), so
+that 0/0 is 0 whatever ε.
 """
 
 from dataclasses import replace
@@ -28,7 +29,19 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..base import ExactOwn, Rule, Unsigned, Weighed
-from ..factors import cut, eigenbasis, grams, identity_of, inside, joined, sandwich, tracked, transposed, zeros_of
+from ..factors import (
+    cut,
+    eigenbasis,
+    grams,
+    identity_of,
+    inside,
+    joined,
+    moving,
+    sandwich,
+    tracked,
+    transposed,
+    zeros_of,
+)
 from ..fields import count, rate, real, switch
 from ..matrices import is_matrix
 from ..numerics import ema, ema_of_squares, one_minus_power, over, positive_root, root
@@ -87,7 +100,7 @@ class Soap(Rule):
     def precondition(self, x, s):
         rotated = sandwich(transposed(s.QL), cut(x, self.block_size), s.QR)
         adam = over(rotated, positive_root(cut(s.v, self.block_size)), self.eps)
-        return self._joined(sandwich(s.QL, adam, transposed(s.QR)), x)
+        return self._joined(moving(sandwich(s.QL, adam, transposed(s.QR)), s.L, s.R), x)
 
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit)

@@ -13,8 +13,8 @@ one as short as it comes; the length of d stays that of the whole matrix. Arrays
 Frans, Levine & Abbeel, "A stable whitening optimizer for efficient neural network training", 2025, arXiv:2506.07254,
 Algorithm 1; the first refresh and nonstandard_constant as in the authors' program, which refreshes at the end of a step
 what is refreshed here at the beginning of the next.
-Departs from the paper in: weight decay is the engine's, which the shape does not scale; what rounding alone keeps from
-being 0 in the basis has no sign; leading axes are a batch; blocks.
+Departs from the paper in: weight decay is the engine's, which the shape does not scale; rows and columns that never had
+a gradient stay; leading axes are a batch; blocks.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..base import ExactOwn, Rule, Weighed
-from ..factors import cut, eigenbasis, grams, identity_of, inside, joined, sandwich, transposed, zeros_of
+from ..factors import cut, eigenbasis, grams, identity_of, inside, joined, moving, sandwich, transposed, zeros_of
 from ..fields import count, rate, real
 from ..matrices import is_matrix
 from ..numerics import ema
@@ -71,9 +71,9 @@ class Splus(Rule):
     def direction(self, g, s, old, p, k):
         both = s.L is not None and s.R is not None
         size = 2 / (g.shape[-2] + g.shape[-1]) if both else self.nonstandard_constant
-        x = sandwich(transposed(s.QL), cut(s.m, self.block_size), s.QR)
-        x = jnp.sign(x if s.L is None and s.R is None else _above_rounding(x))
-        return size * joined(sandwich(s.QL, x, transposed(s.QR)), g.shape, self.block_size)
+        x = jnp.sign(sandwich(transposed(s.QL), cut(s.m, self.block_size), s.QR))
+        x = moving(sandwich(s.QL, x, transposed(s.QR)), s.L, s.R)
+        return size * joined(x, g.shape, self.block_size)
 
     def _refreshed(self, s, shape, k):
         """(Q_L, Q_R) as this step uses them; nothing is computed unless it is its turn."""
@@ -86,10 +86,3 @@ class Splus(Rule):
 
         now = (k.t == 2) | ((k.t > 2) & (jnp.mod(k.t - 1, self.every) == 0))
         return lax.cond(now, refreshed, lambda L, R, QL, QR: (QL, QR), s.L, s.R, s.QL, s.QR)
-
-
-def _above_rounding(x):
-    """x with 0 where it is no larger than the rounding of the two products it comes from."""
-    top = jnp.max(jnp.abs(x), (-2, -1), keepdims=True)
-    least = top * (jnp.finfo(x.dtype).eps * (x.shape[-2] + x.shape[-1]))
-    return jnp.where(jnp.abs(x) <= least, 0, x)

@@ -19,7 +19,7 @@ from .row import Row
 
 LEAVES = ("w", "b", "s", "square")
 DRAWS = "the program's draws are the oracle's"
-# the program adds 1e-16 to the length of x, as small as 2e-7 where gradients of 1e-8 are far below the root of ε
+# the program adds 1e-16 to the length of x, which is as small as 2e-7 where gradients of 1e-8 are far below √ε
 ADDED = {"rtol": 1e-9, "own_rtol": 1e-9}
 
 ROWS = (

@@ -19,6 +19,14 @@ def spans(length: int, size: int | None) -> list[slice]:
     return [slice(i, min(i + step, length)) for i in range(0, length, step)]
 
 
+def stilled(d: np.ndarray, factors: dict[int, np.ndarray]) -> np.ndarray:
+    """d with 0 where an axis never had a gradient: what is there is the noise of a decomposition."""
+    for axis, factor in factors.items():
+        shape = [-1 if a == axis else 1 for a in range(d.ndim)]
+        d = d * np.reshape(np.diag(factor) != 0, shape)
+    return d
+
+
 class Blocks:
     """A rule on one array as rules on the blocks of its last two axes; `make(shape)` gives the rule of a block."""
 
@@ -75,7 +83,7 @@ class SoapBlock:
             self.q = {a: np.linalg.eigh(self.gg[a])[1][:, ::-1] for a in self.axes}
         elif self.s % self.every == 0:
             self.refresh()
-        return d
+        return stilled(d, self.gg)
 
     def refresh(self) -> None:
         self.m = self.turn(self.m, back=True)
@@ -156,6 +164,7 @@ class ShampooBlock:
         x = u
         for axis in self.axes:
             x = np.moveaxis(np.tensordot(self.roots[axis], x, axes=(1, axis)), 0, axis)
+        x = stilled(x, self.factors)
         return x if r.graft == "none" else ratio(x, np.linalg.norm(x)) * np.linalg.norm(a)
 
 
@@ -209,14 +218,12 @@ class SplusBlock:
     def step(self, g: np.ndarray) -> np.ndarray:
         self.t += 1
         self.m = self.b1 * self.m + (1 - self.b1) * g
-        x = self.turn(self.m, back=False)
-        noise = 1e-14 * np.max(np.abs(x)) if self.axes else 0.0
-        d = self.turn(np.sign(np.where(np.abs(x) <= noise, 0, x)), back=True)
+        d = self.turn(np.sign(self.turn(self.m, back=False)), back=True)
         for a in self.axes:
             self.sides[a] = self.b2 * self.sides[a] + (1 - self.b2) * np.tensordot(g, g, axes=(1 - a, 1 - a))
         if self.t == 1 or self.t % self.every == 0:
             self.q = {a: np.linalg.eigh(self.sides[a])[1] for a in self.axes}
-        return d
+        return stilled(d, self.sides)
 
 
 class Splus:
