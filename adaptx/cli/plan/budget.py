@@ -10,9 +10,11 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-import adaptx
+from adaptx import Optimizer
 from adaptx.engine.cost import LeafCost, traffic, tree_bytes
 from adaptx.engine.rounding import KEPT
+from adaptx.engine.route import Route
+from adaptx.engine.transformation import Transformation
 from adaptx.engine.tree import Leaves
 
 from ..words import InputError
@@ -55,6 +57,7 @@ class Budget:
     parts: list[Part]
     shards: int
     untrained: int  # leaves that are carried along
+    opts: list[Optimizer]  # the one of all leaves, or those of a route
 
     @property
     def elements(self) -> int:
@@ -72,24 +75,33 @@ class Budget:
         return sum(leaf.cost.traffic for leaf in self.leaves)
 
 
-def budget(opt: adaptx.Optimizer, leaves: Leaves, shards: int) -> Budget:
+def budget(opt: Transformation, leaves: Leaves, shards: int) -> Budget:
     """The budget of a model under an optimizer on so many devices; shapes only, nothing is allocated.
 
     Raises:
         InputError: where an option does not fit the model, such as a pattern that matches no path.
     """
-    options = opt.options
     try:
-        costs, out = opt.costs(leaves), options.excluded(leaves)
+        costs, whys, opts = opt.costs(leaves), {}, []
+        for one, some in _members(opt, leaves):
+            opts.append(one)
+            whys |= _reasons(one, some)
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from error
     made = []
-    for cost, excluded in zip(costs, out, strict=True):
-        elements = int(np.prod(cost.shape))
-        why = _reason(options.storage_exclude, cost.path, elements) if excluded and options.storage != "f32" else ""
+    for cost in costs:
+        elements, why = int(np.prod(cost.shape)), whys.get(cost.path, "")
         axis = next((a for a, n in enumerate(cost.shape) if n and n % shards == 0), None) if shards > 1 else None
         made.append(Leaf(cost, elements, axis, _local(cost, axis, shards), why))
-    return Budget(made, _parts(opt, made, opt.scalar_bytes(leaves)), shards, len(leaves.all) - len(leaves.trained))
+    parts = _parts(opts, made, opt.scalar_bytes(leaves))
+    return Budget(made, parts, shards, len(leaves.all) - len(leaves.trained), opts)
+
+
+def _members(opt: Transformation, leaves: Leaves) -> list[tuple[Optimizer, Leaves]]:
+    """Every optimizer with its leaves: one, or those of a route."""
+    if isinstance(opt, Route):
+        return [(member.opt, member.leaves) for member in opt.members(leaves)]
+    return [(opt, leaves)] if isinstance(opt, Optimizer) else []
 
 
 def _local(cost: LeafCost, axis: int | None, shards: int) -> dict[str, int]:
@@ -102,22 +114,32 @@ def _local(cost: LeafCost, axis: int | None, shards: int) -> dict[str, int]:
     return {"parameters": cost.parameter // by, "gradients": cost.gradient // by, **state}
 
 
-def _parts(opt: adaptx.Optimizer, leaves: list[Leaf], scalars: int) -> list[Part]:
+def _parts(opts: list[Optimizer], leaves: list[Leaf], scalars: int) -> list[Part]:
     dtypes = ", ".join(dict.fromkeys(leaf.cost.dtype for leaf in leaves))
     parameters = sum(leaf.cost.parameter for leaf in leaves)
     out = [
         Part("parameters", dtypes, parameters, sum(leaf.local["parameters"] for leaf in leaves)),
         Part("gradients", dtypes, parameters, sum(leaf.local["gradients"] for leaf in leaves)),
     ]
-    slots = tuple(opt.rule.slots())
+    slots = tuple(dict.fromkeys(name for opt in opts for name in opt.rule.slots()))
+    rounding = next((opt.rounding for opt in opts if opt.rounding != "nearest"), "nearest")
     names = dict.fromkeys(name for leaf in leaves for name in leaf.cost.state)
     for name in sorted(names, key=lambda name: slots.index(name) if name in slots else len(slots)):
         stored = dict.fromkeys(leaf.cost.storage[name] for leaf in leaves if name in leaf.cost.storage)
         kind = f"slot, {', '.join(stored)}" if name in slots else "mark of the controller"
-        kind = f"kept by rounding={opt.rounding}" if name in KEPT.values() else kind
+        kind = f"kept by rounding={rounding}" if name in KEPT.values() else kind
         size = sum(leaf.cost.state[name] for leaf in leaves)
         out.append(Part(name, kind, size, sum(leaf.local[name] for leaf in leaves)))
     return [*out, Part("scalars", "step, controller, metrics", scalars, scalars)]
+
+
+def _reasons(opt: Optimizer, leaves: Leaves) -> dict[str, str]:
+    """Path -> why a leaf is excluded from narrow storage, of those that are."""
+    options = opt.options
+    if options.storage == "f32":
+        return {}
+    rows = zip(leaves.paths, leaves.arrays, options.excluded(leaves), strict=True)
+    return {path: _reason(options.storage_exclude, path, int(np.prod(p.shape))) for path, p, out in rows if out}
 
 
 def _reason(exclude: tuple[int | str, ...], path: str, elements: int) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-import adaptx
+from adaptx.engine.transformation import Transformation
 
 from ..registries import equations
 from ..words import InputError, console, say, shaped, size, titled
@@ -48,18 +48,17 @@ def command(
     _show(source, opt, plan, bandwidth, top)
 
 
-def _show(source: str, opt: adaptx.Optimizer, plan: Budget, bandwidth: float | None, top: int) -> None:
+def _show(source: str, opt: Transformation, plan: Budget, bandwidth: float | None, top: int) -> None:
     """Prints the parts, what the numbers mean, the largest leaves and the equations."""
     out = console()
     say(out, f"{source}: {plan.elements:,} parameters in {len(plan.leaves)} leaves; {opt!r}", "bold")
     out.print(_parts(plan))
-    for line in notes(opt, plan, bandwidth):
+    for line in notes(plan, bandwidth):
         say(out, line)
     if top:
         out.print(_leaves(plan, top))
-    for part in (opt.rule, opt.controller):
-        if part is not None:
-            say(out, f"\n{equations(part)}")
+    for part in (part for one in plan.opts for part in (one.rule, one.controller)):
+        say(out, f"\n{equations(part)}")
 
 
 def _table(title: str, *columns: str) -> Table:
