@@ -128,8 +128,8 @@ def _parts(opts: list[Optimizer], leaves: list[Leaf], scalars: int) -> list[Part
         stored = dict.fromkeys(leaf.cost.storage[name] for leaf in leaves if name in leaf.cost.storage)
         kind = f"slot, {', '.join(stored)}" if name in slots else "mark of the controller"
         kind = f"kept by rounding={rounding}" if name in KEPT.values() else kind
-        size = sum(leaf.cost.state[name] for leaf in leaves)
-        out.append(Part(name, kind, size, sum(leaf.local[name] for leaf in leaves)))
+        size = sum(leaf.cost.state.get(name, 0) for leaf in leaves)
+        out.append(Part(name, kind, size, sum(leaf.local.get(name, 0) for leaf in leaves)))
     return [*out, Part("scalars", "step, controller, metrics", scalars, scalars)]
 
 

@@ -91,7 +91,7 @@ def _leaves(plan: Budget, top: int) -> Table:
     if rest:
         rows.append(((f"{len(rest)} more", ""), rest, ""))
     for head, leaves, storage in rows:
-        state = [sum(leaf.cost.state[name] for leaf in leaves) for name in names]
+        state = [sum(leaf.cost.state.get(name, 0) for leaf in leaves) for name in names]
         sizes = [sum(leaf.cost.parameter for leaf in leaves), *state, sum(leaf.cost.total for leaf in leaves)]
         sizes += [sum(sum(leaf.local.values()) for leaf in leaves)] if many else []
         table.add_row(*map(Text, (*head, *map(size, sizes), storage)))
