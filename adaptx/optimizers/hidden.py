@@ -22,7 +22,9 @@ SHARED = ("storage", "storage_exclude", "rounding")  # options of the matrices t
 AUXILIARY: Mapping[str, Any] = {"learning_rate": 3e-4, "b1": 0.9, "b2": 0.95, "eps": 1e-10, "weight_decay": 0.0}
 # a part of a path that names what stands before or behind the hidden layers
 ENDS = re.compile(
-    r"embed|logits|^w[tp]e$|lm_?head|^(cls|mlm|out|output|policy|value)?_?heads?(_?\d+)?$|^classifier", re.I
+    r"embed|logits|^w[tp]e$|^(tok(en)?|pos(ition)?|vocab(ulary)?)s?$|lm_?head|"
+    r"^(cls|mlm|out|output|policy|value)?_?heads?(_?\d+)?$|^classifier|^readout",
+    re.I,
 )
 
 
@@ -56,8 +58,8 @@ def hidden_matrices(which: Which = None, matrices: str = "hidden", rest: str = "
 
     Args:
         which: a regex searched in the path, or a function of (path, leaf) that says True for them. None for arrays of
-            two axes or more, longer than 1, no part of whose path names an embedding (embed, wte, wpe), a head (head,
-            lm_head, classifier) or logits.
+            two axes or more, longer than 1, no part of whose path names an embedding (embed, wte, wpe, tokens,
+            positions, vocab), a head (head, lm_head, classifier, readout) or logits.
         matrices: the name of their group.
         rest: the name of the group of all others.
     """
