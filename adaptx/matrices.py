@@ -179,7 +179,8 @@ def scaled_by(q, x, axis: int, *, turned: bool = False):
     """q times the columns of x (axis −2), or times its rows (axis −1), x qᵀ; qᵀ in place of q where it is turned."""
     if is_diagonal(q, x):
         return x * (q[..., None] if axis == -2 else q[..., None, :])
-    return product(transposed(q) if turned else q, x) if axis == -2 else product(x, q if turned else transposed(q))
+    q = q if turned == (axis == -1) else jnp.swapaxes(q, -1, -2)
+    return product(q, x) if axis == -2 else product(x, q)
 
 
 def solved_by(q, x, axis: int):

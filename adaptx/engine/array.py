@@ -244,7 +244,8 @@ def _direction(
     rule, weight = _in_unit(share, after), _weight(share, before)
     new, old = (record(rule, _unweighed(rule, weight, read_slots(plan, s, x))) for s in (slots, place.slots))
     near = squarable(g) if _bounds(share) else g
-    d = rule.direction(*_whole(rule, (near, new, old, x)), _clock(plan, share, place))
+    seen, after_step, before_step, at = _whole(rule, (near, new, old, x))
+    d = rule.direction(seen, after_step, before_step, at, _clock(plan, share, place))
     d = sharded_as(d, x) if rule.gathers else d
     if near is not g and _seen_in(share) is None:
         d = showing(d, g)
