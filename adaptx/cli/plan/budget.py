@@ -13,6 +13,8 @@ import numpy as np
 import adaptx
 from adaptx.engine.cost import LeafCost, traffic, tree_bytes
 from adaptx.engine.rounding import KEPT
+from adaptx.engine.route import Member, Route
+from adaptx.engine.transformation import Transformation
 from adaptx.engine.tree import Leaves
 
 from ..words import InputError
@@ -55,6 +57,7 @@ class Budget:
     parts: list[Part]
     shards: int
     untrained: int  # leaves that are carried along
+    opts: list[adaptx.Optimizer]  # those of a route, or the one
 
     @property
     def elements(self) -> int:
@@ -72,24 +75,38 @@ class Budget:
         return sum(leaf.cost.traffic for leaf in self.leaves)
 
 
-def budget(opt: adaptx.Optimizer, leaves: Leaves, shards: int) -> Budget:
+def budget(opt: Transformation, leaves: Leaves, shards: int) -> Budget:
     """The budget of a model under an optimizer on so many devices; shapes only, nothing is allocated.
 
     Raises:
         InputError: where an option does not fit the model, such as a pattern that matches no path.
     """
-    options = opt.options
     try:
-        costs, out = opt.costs(leaves), options.excluded(leaves)
+        costs, members = opt.costs(leaves), members_of(opt, leaves)
+        of = {
+            i: (member.opt.options, out)
+            for member in members
+            for i, out in zip(member.leaves.trained, member.opt.options.excluded(member.leaves), strict=True)
+        }
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from error
     made = []
-    for cost, excluded in zip(costs, out, strict=True):
-        elements = int(np.prod(cost.shape))
+    for i, cost in zip(leaves.trained, costs, strict=True):
+        elements, (options, excluded) = int(np.prod(cost.shape)), of[i]
         why = _reason(options.storage_exclude, cost.path, elements) if excluded and options.storage != "f32" else ""
         axis = next((a for a, n in enumerate(cost.shape) if n and n % shards == 0), None) if shards > 1 else None
         made.append(Leaf(cost, elements, axis, _local(cost, axis, shards), why))
-    return Budget(made, _parts(opt, made, opt.scalar_bytes(leaves)), shards, len(leaves.all) - len(leaves.trained))
+    opts = [member.opt for member in members]
+    parts = _parts(opts, made, opt.scalar_bytes(leaves))
+    return Budget(made, parts, shards, len(leaves.all) - len(leaves.trained), opts)
+
+
+def members_of(opt: Transformation, leaves: Leaves) -> list[Member]:
+    """The optimizers of a route with their leaves, or the one with all."""
+    if isinstance(opt, Route):
+        return opt.members(leaves)
+    assert isinstance(opt, adaptx.Optimizer), "what the constructors of the registry make is one or the other"
+    return [Member((), opt, leaves)]
 
 
 def _local(cost: LeafCost, axis: int | None, shards: int) -> dict[str, int]:
@@ -102,21 +119,22 @@ def _local(cost: LeafCost, axis: int | None, shards: int) -> dict[str, int]:
     return {"parameters": cost.parameter // by, "gradients": cost.gradient // by, **state}
 
 
-def _parts(opt: adaptx.Optimizer, leaves: list[Leaf], scalars: int) -> list[Part]:
+def _parts(opts: list[adaptx.Optimizer], leaves: list[Leaf], scalars: int) -> list[Part]:
     dtypes = ", ".join(dict.fromkeys(leaf.cost.dtype for leaf in leaves))
     parameters = sum(leaf.cost.parameter for leaf in leaves)
     out = [
         Part("parameters", dtypes, parameters, sum(leaf.local["parameters"] for leaf in leaves)),
         Part("gradients", dtypes, parameters, sum(leaf.local["gradients"] for leaf in leaves)),
     ]
-    slots = tuple(opt.rule.slots())
+    slots = tuple(dict.fromkeys(name for opt in opts for name in opt.rule.slots()))
+    rounding = ", ".join(dict.fromkeys(opt.rounding for opt in opts))
     names = dict.fromkeys(name for leaf in leaves for name in leaf.cost.state)
     for name in sorted(names, key=lambda name: slots.index(name) if name in slots else len(slots)):
         stored = dict.fromkeys(leaf.cost.storage[name] for leaf in leaves if name in leaf.cost.storage)
         kind = f"slot, {', '.join(stored)}" if name in slots else "mark of the controller"
-        kind = f"kept by rounding={opt.rounding}" if name in KEPT.values() else kind
-        size = sum(leaf.cost.state[name] for leaf in leaves)
-        out.append(Part(name, kind, size, sum(leaf.local[name] for leaf in leaves)))
+        kind = f"kept by rounding={rounding}" if name in KEPT.values() else kind
+        size = sum(leaf.cost.state.get(name, 0) for leaf in leaves)
+        out.append(Part(name, kind, size, sum(leaf.local.get(name, 0) for leaf in leaves)))
     return [*out, Part("scalars", "step, controller, metrics", scalars, scalars)]
 
 

@@ -5,9 +5,9 @@ import inspect
 import math
 from collections.abc import Callable, Sequence
 
-import adaptx
 from adaptx import controllers, optimizers
 from adaptx.base import Controller
+from adaptx.engine.transformation import Transformation
 
 from ..registries import ENGINE_OPTIONS, RATE, uses_rate
 from ..words import InputError, check_name, meant
@@ -25,14 +25,14 @@ def optimizer(
     storage: str | None = None,
     exclude: Sequence[str] = (),
     rounding: str | None = None,
-) -> adaptx.Optimizer:
+) -> Transformation:
     """The optimizer of a name, set up as the options of the command line say.
 
     Raises:
         InputError: an unknown name, key or value; the sentence lists the valid ones.
     """
     check_name("optimizer", name, optimizers.ALL)
-    make: Callable[..., adaptx.Optimizer] = optimizers.ALL[name]
+    make: Callable[..., Transformation] = optimizers.ALL[name]
     given: dict[str, object] = dict(_change(name, text) for text in changes)
     if exclude and storage in (None, "f32"):
         raise InputError(f"--storage-exclude {exclude[0]}: nothing to exclude from; add --storage bf16 or int8.")

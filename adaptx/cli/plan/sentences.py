@@ -1,6 +1,6 @@
 """The sentences under the tables of `adaptx plan`, and the same as data."""
 
-import adaptx
+from adaptx.engine.transformation import Transformation
 
 from ..words import seconds, size
 from .budget import SHARDING, Budget, Leaf
@@ -14,7 +14,7 @@ def stored(leaf: Leaf) -> str:
     return words + (f": {leaf.why}" if leaf.why and kinds else "")
 
 
-def notes(opt: adaptx.Optimizer, plan: Budget, bandwidth: float | None) -> list[str]:
+def notes(plan: Budget, bandwidth: float | None) -> list[str]:
     """The floor of a step, and what the numbers mean."""
     where = f" on each of {plan.shards} devices" if plan.shards > 1 else ""
     lines = [
@@ -25,10 +25,10 @@ def notes(opt: adaptx.Optimizer, plan: Budget, bandwidth: float | None) -> list[
     if bandwidth is not None:
         lines.append(f"At {bandwidth:g} GB/s that takes at least {seconds(plan.traffic / bandwidth / 1e9)}.")
     last = "Gradients have the parameters' dtype. Activations are not counted. 1 GB is 10⁹ bytes."
-    return [*lines, *_caveats(opt, plan), last]
+    return [*lines, *_caveats(plan), last]
 
 
-def _caveats(opt: adaptx.Optimizer, plan: Budget) -> list[str]:
+def _caveats(plan: Budget) -> list[str]:
     lines = []
     if plan.shards > 1:
         whole = [leaf for leaf in plan.leaves if leaf.split is None]
@@ -42,16 +42,19 @@ def _caveats(opt: adaptx.Optimizer, plan: Budget) -> list[str]:
         lines.append(f"Leaves whose slots stay f32: {why}, of {len(plan.leaves)}.")
     if any(leaf.cost.state[name] < leaf.elements for leaf in plan.leaves for name in leaf.cost.storage):
         lines.append("Two narrow slots share words: their bytes stand under the first.")
-    if opt.options.storage != "f32" and not opt.rule.slots():
-        lines.append(f"{opt.rule.name} keeps no slots, so that the storage changes nothing.")
-    if opt.options.rounding != "nearest" and all(leaf.cost.dtype in ("float32", "float64") for leaf in plan.leaves):
-        lines.append(f"No parameter is narrower than f32, so that rounding={opt.options.rounding} changes nothing.")
+    for opt in plan.opts:
+        if opt.options.storage != "f32" and not opt.rule.slots():
+            lines.append(f"{opt.rule.name} keeps no slots, so that the storage changes nothing.")
+    wide = all(leaf.cost.dtype in ("float32", "float64") for leaf in plan.leaves)
+    for rounding in dict.fromkeys(opt.options.rounding for opt in plan.opts):
+        if rounding != "nearest" and wide:
+            lines.append(f"No parameter is narrower than f32, so that rounding={rounding} changes nothing.")
     if plan.untrained:
         lines.append(f"Not trained, because not floating, and not counted: {plan.untrained} leaves.")
     return lines
 
 
-def as_json(source: str, opt: adaptx.Optimizer, plan: Budget, bandwidth: float | None) -> dict[str, object]:
+def as_json(source: str, opt: Transformation, plan: Budget, bandwidth: float | None) -> dict[str, object]:
     """Everything, in bytes and seconds."""
     return {
         "model": source,
@@ -68,7 +71,8 @@ def as_json(source: str, opt: adaptx.Optimizer, plan: Budget, bandwidth: float |
         },
         "leaves": [
             {
-                "path": leaf.cost.path, "shape": list(leaf.cost.shape), "dtype": leaf.cost.dtype,
+                "path": leaf.cost.path, "group": leaf.cost.group or None,
+                "shape": list(leaf.cost.shape), "dtype": leaf.cost.dtype,
                 "parameter": leaf.cost.parameter, "gradient": leaf.cost.gradient, "state": leaf.cost.state,
                 "storage": leaf.cost.storage, "excluded": leaf.why or None, "split_axis": leaf.split,
                 "device": leaf.local,
