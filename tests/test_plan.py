@@ -290,3 +290,12 @@ def test_letters_an_encoding_lacks_are_spelled_out():
     codecs.register_error("plain", plain)
     written = "v ← β₂ v + (1 − β₂ᵗ) g², ‖ĥ‖ ≤ √v̂ · ε │".encode("ascii", "plain").decode()
     assert re.sub(r" +", " ", written) == "v <- beta_2 v + (1 - beta_2^t) g^2, ||h^|| <= sqrt v^ * epsilon -"
+
+
+def test_a_route_is_planned_leaf_by_leaf():
+    """Muon gives the rest of the tree to AdamW: the plan says which leaf is whose."""
+    opt, leaves = adaptx.muon(storage="bf16"), models.take_apart({"w": jnp.ones((80, 80)), "embed": jnp.ones((90, 80))})
+    made = budget.budget(opt, leaves, 1)
+    assert {leaf.cost.path: leaf.cost.group for leaf in made.leaves} == {"w": "muon", "embed": "adamw"}
+    assert {part.name: part.size for part in made.parts[2:4]} == {"m": 80 * 80 * 2 + 90 * 80 * 4, "v": 0}
+    assert [one.rule.name for one in made.opts] == ["muon", "adam"]

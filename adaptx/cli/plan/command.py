@@ -84,18 +84,21 @@ def _leaves(plan: Budget, top: int) -> Table:
     """The largest leaves, then the rest and all."""
     many = plan.shards > 1
     names = [part.name for part in plan.parts[2:-1]]
-    table = _table("Leaves", "leaf", "shape", "parameter", *names, "sum", *(["a device"] if many else []), "storage")
+    routed = any(leaf.cost.group for leaf in plan.leaves)
+    last = (*(["a device"] if many else []), "storage", *(["group"] if routed else []))
+    table = _table("Leaves", "leaf", "shape", "parameter", *names, "sum", *last)
     ordered = sorted(plan.leaves, key=lambda leaf: -leaf.cost.total)
     shown, rest = ordered[:top], ordered[top:]
-    rows = [((leaf.cost.path, shaped(leaf.cost.shape)), [leaf], stored(leaf)) for leaf in shown]
+    rows = [((leaf.cost.path, shaped(leaf.cost.shape)), [leaf], (stored(leaf), leaf.cost.group)) for leaf in shown]
     if rest:
         rows.append(((f"{len(rest)} more", ""), rest, ""))
     for head, leaves, storage in rows:
         state = [sum(leaf.cost.state.get(name, 0) for leaf in leaves) for name in names]
         sizes = [sum(leaf.cost.parameter for leaf in leaves), *state, sum(leaf.cost.total for leaf in leaves)]
         sizes += [sum(sum(leaf.local.values()) for leaf in leaves)] if many else []
-        table.add_row(*map(Text, (*head, *map(size, sizes), storage)))
-    table.columns[-1].justify, table.columns[-1].no_wrap = "left", False
+        table.add_row(*map(Text, (*head, *map(size, sizes), *tail[: 1 + routed])))
+    for column in table.columns[-1 - routed :]:
+        column.justify, column.no_wrap = "left", False
     return table
 
 

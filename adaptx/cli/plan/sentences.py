@@ -70,7 +70,8 @@ def as_json(source: str, opt: Transformation, plan: Budget, bandwidth: float | N
         },
         "leaves": [
             {
-                "path": leaf.cost.path, "shape": list(leaf.cost.shape), "dtype": leaf.cost.dtype,
+                "path": leaf.cost.path, "group": leaf.cost.group or None,
+                "shape": list(leaf.cost.shape), "dtype": leaf.cost.dtype,
                 "parameter": leaf.cost.parameter, "gradient": leaf.cost.gradient, "state": leaf.cost.state,
                 "storage": leaf.cost.storage, "excluded": leaf.why or None, "split_axis": leaf.split,
                 "device": leaf.local,
