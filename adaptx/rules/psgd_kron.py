@@ -82,7 +82,6 @@ class PsgdKron(Rule):
     pointwise = False
     gathers = True
     draws = True
-    momenta = ("b1",)
     reference = "arXiv:2402.11858"
 
     def initial(self, name, p):
@@ -106,7 +105,7 @@ class PsgdKron(Rule):
         h = self._mean(m, k) if self.momentum_into_precond_update else g
         prob = self.max_prob * jnp.exp(-self.prob_decay * (k.t - 1 - self.flat_start))
         due = s.n + 1 >= 1 / jnp.minimum(jnp.maximum(prob, self.min_prob), self.max_prob)
-        QL, QR = lax.cond(due, lambda: self._fitted(s.QL, s.QR, h, k.seed), lambda: (s.QL, s.QR))
+        QL, QR = lax.cond(due, self._fitted, lambda QL, QR, h, seed: (QL, QR), s.QL, s.QR, h, k.seed)
         return Factors(m, QL, QR, jnp.where(due, 0, s.n + 1))
 
     def direction(self, g, s, old, p, k):
@@ -152,9 +151,9 @@ class PsgdKron(Rule):
 
     def _fitted(self, QL, QR, h, seed):
         """Q_L and Q_R after a fit to h."""
-        if QR is not None:
-            QL, QR = self._balanced(QL, QR, h.shape, seed)
         x, V, ones = (self._matrix(a) for a in (h, counter_normal(h, seed), jnp.ones_like(h)))
+        if QR is not None:
+            QL, QR = self._balanced(QL, QR, x, h.shape, seed)
         mean = jnp.sum(jnp.abs(x) / jnp.sum(ones, AXES, keepdims=True), AXES, keepdims=True)
         A, B = x + SMALLEST * mean * V, V
         for q, axis in self._sides(QL, QR):
@@ -162,24 +161,24 @@ class PsgdKron(Rule):
         top = jnp.maximum(*(jnp.max(jnp.abs(y), AXES, keepdims=True) for y in (A, B)))
         A, B = divide(A, top), divide(B, top)
         some = mean != 0  # of NaN too
-        return tuple(
-            None if q is None else jnp.where(some[..., 0] if is_diagonal(q, x) else some, self._moved(q, A, B, axis), q)
-            for q, axis in zip((QL, QR), AXES, strict=True)
-        )
+        pairs = zip((QL, QR), AXES, strict=True)
+        return tuple(None if q is None else self._moved(q, A, B, some, axis) for q, axis in pairs)
 
-    def _moved(self, q, A, B, axis):
-        """One factor a step closer to A Aᵀ = B Bᵀ, or the transposed of both."""
+    def _moved(self, q, A, B, some, axis):
+        """One factor a step closer to A Aᵀ = B Bᵀ, or the transposed of both; as it is without a gradient."""
         if is_diagonal(q, A):
             a, b = (jnp.sum(x * x, -3 - axis) for x in (A, B))
-            return q - self.precond_lr * divide(a - b, jnp.max(a + b, -1, keepdims=True)) * q
+            step = divide(a - b, jnp.max(a + b, -1, keepdims=True)) * q
+            return jnp.where(some[..., 0], q - self.precond_lr * step, q)
         a, b = (gram(x if axis == -2 else transposed(x)) for x in (A, B))
-        return q - self.precond_lr * scaled_by(divide(jnp.triu(a - b), norm_bound(a + b)), q, -2)
+        step = scaled_by(divide(jnp.triu(a - b), norm_bound(a + b)), q, -2)
+        return jnp.where(some, q - self.precond_lr * step, q)
 
-    def _balanced(self, QL, QR, shape, seed):
+    def _balanced(self, QL, QR, x, shape, seed):
         """Both, now and then brought to one largest element."""
-        sizes, rank = [], len(shape) + 2 * (max(shape[-2:]) > (self.block_size or max(shape[-2:])))
+        sizes = []
         for q, axis in ((QL, -2), (QR, -1)):
-            size = jnp.abs(q) if q.ndim < rank else jnp.max(jnp.abs(q), -1)
+            size = jnp.abs(q) if is_diagonal(q, x) else jnp.max(jnp.abs(q), -1)
             own = inside(shape, self.block_size, axis)
             sizes.append(jnp.max(size if own is None else jnp.where(own, size, 0), -1, keepdims=True))
         now = counter_uniform(0, seed) < self.balance_prob

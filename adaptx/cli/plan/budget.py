@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from adaptx import Optimizer
+import adaptx
 from adaptx.engine.cost import LeafCost, traffic, tree_bytes
 from adaptx.engine.rounding import KEPT
-from adaptx.engine.route import Route
+from adaptx.engine.route import Member, Route
 from adaptx.engine.transformation import Transformation
 from adaptx.engine.tree import Leaves
 
@@ -57,7 +57,7 @@ class Budget:
     parts: list[Part]
     shards: int
     untrained: int  # leaves that are carried along
-    opts: list[Optimizer]  # the one of all leaves, or those of a route
+    opts: list[adaptx.Optimizer]  # those of a route, or the one
 
     @property
     def elements(self) -> int:
@@ -82,26 +82,31 @@ def budget(opt: Transformation, leaves: Leaves, shards: int) -> Budget:
         InputError: where an option does not fit the model, such as a pattern that matches no path.
     """
     try:
-        costs, whys, opts = opt.costs(leaves), {}, []
-        for one, some in _members(opt, leaves):
-            opts.append(one)
-            whys |= _reasons(one, some)
+        costs, members = opt.costs(leaves), members_of(opt, leaves)
+        of = {
+            i: (member.opt.options, out)
+            for member in members
+            for i, out in zip(member.leaves.trained, member.opt.options.excluded(member.leaves), strict=True)
+        }
     except (TypeError, ValueError) as error:
         raise InputError(str(error)) from error
     made = []
-    for cost in costs:
-        elements, why = int(np.prod(cost.shape)), whys.get(cost.path, "")
+    for i, cost in zip(leaves.trained, costs, strict=True):
+        elements, (options, excluded) = int(np.prod(cost.shape)), of[i]
+        why = _reason(options.storage_exclude, cost.path, elements) if excluded and options.storage != "f32" else ""
         axis = next((a for a, n in enumerate(cost.shape) if n and n % shards == 0), None) if shards > 1 else None
         made.append(Leaf(cost, elements, axis, _local(cost, axis, shards), why))
+    opts = [member.opt for member in members]
     parts = _parts(opts, made, opt.scalar_bytes(leaves))
     return Budget(made, parts, shards, len(leaves.all) - len(leaves.trained), opts)
 
 
-def _members(opt: Transformation, leaves: Leaves) -> list[tuple[Optimizer, Leaves]]:
-    """Every optimizer with its leaves: one, or those of a route."""
+def members_of(opt: Transformation, leaves: Leaves) -> list[Member]:
+    """The optimizers of a route with their leaves, or the one with all."""
     if isinstance(opt, Route):
-        return [(member.opt, member.leaves) for member in opt.members(leaves)]
-    return [(opt, leaves)] if isinstance(opt, Optimizer) else []
+        return opt.members(leaves)
+    assert isinstance(opt, adaptx.Optimizer), "what the constructors of the registry make is one or the other"
+    return [Member((), opt, leaves)]
 
 
 def _local(cost: LeafCost, axis: int | None, shards: int) -> dict[str, int]:
@@ -114,7 +119,7 @@ def _local(cost: LeafCost, axis: int | None, shards: int) -> dict[str, int]:
     return {"parameters": cost.parameter // by, "gradients": cost.gradient // by, **state}
 
 
-def _parts(opts: list[Optimizer], leaves: list[Leaf], scalars: int) -> list[Part]:
+def _parts(opts: list[adaptx.Optimizer], leaves: list[Leaf], scalars: int) -> list[Part]:
     dtypes = ", ".join(dict.fromkeys(leaf.cost.dtype for leaf in leaves))
     parameters = sum(leaf.cost.parameter for leaf in leaves)
     out = [
@@ -122,7 +127,7 @@ def _parts(opts: list[Optimizer], leaves: list[Leaf], scalars: int) -> list[Part
         Part("gradients", dtypes, parameters, sum(leaf.local["gradients"] for leaf in leaves)),
     ]
     slots = tuple(dict.fromkeys(name for opt in opts for name in opt.rule.slots()))
-    rounding = next((opt.rounding for opt in opts if opt.rounding != "nearest"), "nearest")
+    rounding = ", ".join(dict.fromkeys(opt.rounding for opt in opts))
     names = dict.fromkeys(name for leaf in leaves for name in leaf.cost.state)
     for name in sorted(names, key=lambda name: slots.index(name) if name in slots else len(slots)):
         stored = dict.fromkeys(leaf.cost.storage[name] for leaf in leaves if name in leaf.cost.storage)
@@ -131,15 +136,6 @@ def _parts(opts: list[Optimizer], leaves: list[Leaf], scalars: int) -> list[Part
         size = sum(leaf.cost.state.get(name, 0) for leaf in leaves)
         out.append(Part(name, kind, size, sum(leaf.local.get(name, 0) for leaf in leaves)))
     return [*out, Part("scalars", "step, controller, metrics", scalars, scalars)]
-
-
-def _reasons(opt: Optimizer, leaves: Leaves) -> dict[str, str]:
-    """Path -> why a leaf is excluded from narrow storage, of those that are."""
-    options = opt.options
-    if options.storage == "f32":
-        return {}
-    rows = zip(leaves.paths, leaves.arrays, options.excluded(leaves), strict=True)
-    return {path: _reason(options.storage_exclude, path, int(np.prod(p.shape))) for path, p, out in rows if out}
 
 
 def _reason(exclude: tuple[int | str, ...], path: str, elements: int) -> str:

@@ -57,8 +57,8 @@ def _show(source: str, opt: Transformation, plan: Budget, bandwidth: float | Non
         say(out, line)
     if top:
         out.print(_leaves(plan, top))
-    for part in (part for one in plan.opts for part in (one.rule, one.controller)):
-        say(out, f"\n{equations(part)}")
+    for text in dict.fromkeys(equations(part) for one in plan.opts for part in (one.rule, one.controller)):
+        say(out, f"\n{text}")
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -91,8 +91,8 @@ def _leaves(plan: Budget, top: int) -> Table:
     shown, rest = ordered[:top], ordered[top:]
     rows = [((leaf.cost.path, shaped(leaf.cost.shape)), [leaf], (stored(leaf), leaf.cost.group)) for leaf in shown]
     if rest:
-        rows.append(((f"{len(rest)} more", ""), rest, ""))
-    for head, leaves, storage in rows:
+        rows.append(((f"{len(rest)} more", ""), rest, ("", "")))
+    for head, leaves, tail in rows:
         state = [sum(leaf.cost.state.get(name, 0) for leaf in leaves) for name in names]
         sizes = [sum(leaf.cost.parameter for leaf in leaves), *state, sum(leaf.cost.total for leaf in leaves)]
         sizes += [sum(sum(leaf.local.values()) for leaf in leaves)] if many else []

@@ -3,7 +3,7 @@
 import ast
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from adaptx import controllers, optimizers
 from adaptx.base import Controller
@@ -32,7 +32,7 @@ def optimizer(
         InputError: an unknown name, key or value; the sentence lists the valid ones.
     """
     check_name("optimizer", name, optimizers.ALL)
-    make = optimizers.ALL[name]
+    make: Callable[..., Transformation] = optimizers.ALL[name]
     given: dict[str, object] = dict(_change(name, text) for text in changes)
     if exclude and storage in (None, "f32"):
         raise InputError(f"--storage-exclude {exclude[0]}: nothing to exclude from; add --storage bf16 or int8.")

@@ -40,14 +40,15 @@ def _caveats(plan: Budget) -> list[str]:
     why = "; ".join(f"{count} ({reason})" for reason, count in excluded.items())
     if why:
         lines.append(f"Leaves whose slots stay f32: {why}, of {len(plan.leaves)}.")
-    if any(leaf.cost.state.get(name, 0) < leaf.elements for leaf in plan.leaves for name in leaf.cost.storage):
+    if any(leaf.cost.state[name] < leaf.elements for leaf in plan.leaves for name in leaf.cost.storage):
         lines.append("Two narrow slots share words: their bytes stand under the first.")
     for opt in plan.opts:
         if opt.options.storage != "f32" and not opt.rule.slots():
             lines.append(f"{opt.rule.name} keeps no slots, so that the storage changes nothing.")
-    rounding = plan.opts[0].options.rounding  # one for all: it is an option of this command
-    if rounding != "nearest" and all(leaf.cost.dtype in ("float32", "float64") for leaf in plan.leaves):
-        lines.append(f"No parameter is narrower than f32, so that rounding={rounding} changes nothing.")
+    wide = all(leaf.cost.dtype in ("float32", "float64") for leaf in plan.leaves)
+    for rounding in dict.fromkeys(opt.options.rounding for opt in plan.opts):
+        if rounding != "nearest" and wide:
+            lines.append(f"No parameter is narrower than f32, so that rounding={rounding} changes nothing.")
     if plan.untrained:
         lines.append(f"Not trained, because not floating, and not counted: {plan.untrained} leaves.")
     return lines
