@@ -281,20 +281,24 @@ def case(name: str) -> Case:
 CORE = ("sgd", "momentum", "rmsprop", "adam", "adamw", "lion", "adafactor", "muon", "adan", "novograd", "sm3")
 
 
-def thinned(cells: list) -> list:
+def thinned(cells: list, fast: Callable[[Case], bool] = lambda c: c.constructor in CORE) -> list:
     """Cells, those of rules outside of the core marked slow: for what the engine does, whatever the equation."""
     out = []
     for cell in cells:
         values, name = (cell.values, cell.id) if hasattr(cell, "values") else ((cell,), cell.name)
-        marks = () if values[0].constructor in CORE else pytest.mark.slow
-        out.append(pytest.param(*values, id=name, marks=marks))
+        out.append(pytest.param(*values, id=name, marks=() if fast(values[0]) else pytest.mark.slow))
     return out
+
+
+def one_each(cells: list) -> list:
+    """Cells, the variants of rules outside of the core marked slow: for what depends on the rule."""
+    return thinned(cells, lambda c: c.constructor in CORE or c.name == c.constructor)
 
 
 KINDS = kinds()
 # rules and storages meet in the slots: two, one of either sign, three, with a shape of their own
-STORED = by_turns(KINDS, ("momentum", "rmsprop", "adam", "adam-amsgrad", "adafactor"))
-EQUATIONS = by_turns(CASES, ("adam",))  # what depends on the equations: every flag
+STORED = one_each(by_turns(KINDS, ("momentum", "rmsprop", "adam", "adam-amsgrad", "adafactor")))
+EQUATIONS = one_each(by_turns(CASES, ("adam",)))  # what depends on the equations: every flag
 TURNS = thinned(by_turns(DEFAULTS, ("adam",)))  # what depends on neither rule nor storage but goes through both
 THINNED = thinned(DEFAULTS)  # what depends on no rule
 

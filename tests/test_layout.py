@@ -16,7 +16,7 @@ from adaptx.engine.storage import NAMES
 from adaptx.optimizers import ALL
 from adaptx.rules.sgd import Sgd
 from adaptx.values import value_class
-from cases import DEFAULTS, Case
+from cases import CORE, DEFAULTS, Case
 from given import given
 
 SHAPES = {"a": (4, 3), "b": (4, 3), "c": (5,), "d": (5,), "e": (4, 3), "f": (), "g": (2, 0), "h": (5,)}
@@ -103,7 +103,13 @@ STORED = [(s, r) for s in NAMES for r in POLICIES]
 # adam in every pair; the other rules, of which neither a layout nor a rounding knows anything, in turn
 TYPED = [
     # of "leaf", the contracts look at every pair of dtypes too
-    pytest.param(c, layout, pairs, id=f"{c.name}-{layout}", marks=() if layout == "packed" else pytest.mark.slow)
+    pytest.param(
+        c,
+        layout,
+        pairs,
+        id=f"{c.name}-{layout}",
+        marks=() if layout == "packed" and c.constructor in CORE else pytest.mark.slow,
+    )
     for i, c in enumerate(DEFAULTS)
     for layout in LAYOUTS
     for pairs in [STORED if c.name == "adam" else [STORED[i % 12], STORED[(i + 5) % 12]]]

@@ -9,7 +9,7 @@ import pytest
 import adaptx
 from adaptx import controllers, optimizers, rules
 from adaptx.rules import averages
-from cases import CASES, DEFAULTS, Case
+from cases import CASES, DEFAULTS, Case, one_each
 from golden.controller_rows import SHAPES, SHORT, START, problem, saved
 from oracles import iterates
 from oracles.controllers import each
@@ -26,7 +26,7 @@ def test_every_rule_declares_its_momentum(name: str):
     assert set(rules.ALL[name].momenta or ()) <= set(rules.ALL[name].__dataclass_fields__)
 
 
-@pytest.mark.parametrize("c", CASES + ZEROED, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", one_each(CASES + ZEROED))
 def test_a_rule_without_momentum_forgets_a_gradient_and_one_with_it_does_not(c: Case):
     """After gradients a gradient of 0 gives a direction of 0, or does not, as the rule declares."""
     opt = c.build(1.0, weight_decay=0.0)

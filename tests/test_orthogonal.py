@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import adaptx
-from adaptx.matrices import orthonormal, over_norm
+from adaptx.orthogonal import orthonormal, over_norm
 from probes import assert_close
 
 SAME = 1e-6  # f32, one step in two programs

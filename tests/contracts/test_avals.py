@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import adaptx
-from cases import DEFAULTS, DTYPES, KINDS, PAIRS, STORAGES, STORED, THINNED, TURNS, Case, slots_of, thinned
+from cases import DTYPES, KINDS, PAIRS, STORAGES, STORED, THINNED, TURNS, Case, slots_of, thinned
 from probes import avals
 
 LIES_IN = {  # what slots of a parameter below f64 may lie in memory as
@@ -157,7 +157,7 @@ def test_any_scalar_is_a_learning_rate(rate, p: str):
     np.testing.assert_array_equal(updates, want)
 
 
-@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", THINNED)
 def test_structure_does_not_depend_on_the_kind_of_rate(c: Case):
     x = jnp.ones(3)
     x = c.fit(x)

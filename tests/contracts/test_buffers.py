@@ -67,7 +67,7 @@ def test_a_donated_step_copies_nothing(c: Case, storage: str):
     assert memory.temp_size_in_bytes <= allowed * 256 * 512
 
 
-@pytest.mark.parametrize("c", KINDS, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", thinned(KINDS))
 def test_init_is_the_same_everywhere(c: Case):
     """init under jit, of tracers, under eval_shape and of ShapeDtypeStructs."""
     p = c.params()

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cases import CASES, DEFAULTS, KINDS, STORED, THINNED, Case, at, case, run
+from cases import CASES, KINDS, STORED, THINNED, Case, at, case, run, thinned
 from probes import Traced, assert_close
 
 COMPILERS = 3e-6  # two programs of the same arithmetic fused differently, three steps
@@ -58,7 +58,7 @@ def test_compilations_are_seen(compilations):
     assert compilations.count > 0
 
 
-@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", THINNED)
 def test_no_hyperparameter_in_the_program(c: Case):
     """Two optimizers that differ in numbers alone lower to the same text."""
     p = c.params()
@@ -69,7 +69,7 @@ def test_no_hyperparameter_in_the_program(c: Case):
     assert texts[0] == texts[1]
 
 
-@pytest.mark.parametrize("c", KINDS, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", thinned(KINDS))
 def test_jit_is_eager(c: Case):
     """Step by step outside any jit, and as one compiled scan."""
     opt, p, gs = c.build(0.05), c.params(), c.grads(steps=3)
@@ -80,7 +80,7 @@ def test_jit_is_eager(c: Case):
     assert_close(closed, (x, state), *tolerance(c))
 
 
-@pytest.mark.parametrize("c", DEFAULTS, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", THINNED)
 def test_update_is_step(c: Case):
     """update then add, and the fused step, give the same state to the bit and the same f32 parameters to an ulp."""
     opt, p, gs = c.build(0.05, max_norm=1.0), c.params(), c.grads(steps=5)

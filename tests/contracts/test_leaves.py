@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import adaptx
-from cases import CASES, DEFAULTS, THINNED, Case, case, thinned
+from cases import CASES, DEFAULTS, THINNED, Case, case, one_each, thinned
 from probes import assert_close, assert_identical, avals
 
 ONCE = 1e-6  # f32 rounding of one program fused in two ways
@@ -27,7 +27,7 @@ def three_steps(opt: adaptx.Optimizer, params, grads):
     return params, state
 
 
-@pytest.mark.parametrize("c", POINTWISE, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", one_each(POINTWISE))
 def test_split_leaves_are_the_merged_leaf(c: Case):
     """The declared `pointwise` cannot lie: one array, and the same array in three leaves, move alike."""
     rng = np.random.default_rng(5)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cases import CASES, DEFAULTS, ENGINES, SCALES, STORAGES, STORED, Case, oracle, run, table
+from cases import CASES, DEFAULTS, ENGINES, SCALES, STORAGES, STORED, Case, one_each, oracle, run, table
 from golden import inputs
 from probes import excess
 
@@ -53,7 +53,7 @@ def test_f64_with_engine_options(c: Case, engine: str, x64):
     assert got <= 1, got
 
 
-@pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", one_each(CASES))
 def test_f32(c: Case):
     train = trainer(c)
     errors = {scale: error(c, train, jnp.float32, scale, F32, F32_ROUNDING) for scale in SCALES}

@@ -101,7 +101,7 @@ class KronBlock:
 class PsgdKron:
     """The mean gradient, preconditioned and clipped; a fit whenever the schedule wants one. `leaf` is its number."""
 
-    leaf = 0
+    draws = True
 
     def __init__(
         self,
@@ -118,7 +118,9 @@ class PsgdKron:
         max_size_triangular: int = 8192,
         memory_save_mode: str = "none",
         block_size: int | None = None,
+        leaf: int = 0,
     ):
+        self.leaf = leaf
         self.b1, self.precond_lr, self.precond_init_scale = b1, precond_lr, precond_init_scale
         self.max_prob, self.min_prob, self.prob_decay, self.flat_start = max_prob, min_prob, prob_decay, flat_start
         self.balance_prob, self.clip_rms, self.momentum = balance_prob, clip_rms, momentum_into_precond_update
