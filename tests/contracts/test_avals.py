@@ -65,7 +65,7 @@ def check_stored(rule, state, storage: str) -> None:
         assert x.dtype.type in {np.dtype(t).type for t in allowed}, f"{jax.tree_util.keystr(path)}: {x.dtype}"
 
 
-@pytest.mark.parametrize(("c", "storage"), STORED)
+@pytest.mark.parametrize(("c", "storage"), thinned(STORED))
 def test_types_of_every_pair(c: Case, storage: str):
     for p, g in PAIRS if c.name == "adam" else FEW:
         params, grads = map(c.fit, pair_tree(p, g))
