@@ -281,12 +281,15 @@ def case(name: str) -> Case:
 CORE = ("sgd", "momentum", "rmsprop", "adam", "adamw", "lion", "adafactor", "muon", "adan", "novograd", "sm3")
 
 
+LATER = (pytest.mark.slow, pytest.mark.catalogue)
+
+
 def thinned(cells: list, fast: Callable[[Case], bool] = lambda c: c.constructor in CORE) -> list:
     """Cells, those of rules outside of the core marked slow: for what the engine does, whatever the equation."""
     out = []
     for cell in cells:
         values, name = (cell.values, cell.id) if hasattr(cell, "values") else ((cell,), cell.name)
-        out.append(pytest.param(*values, id=name, marks=() if fast(values[0]) else pytest.mark.slow))
+        out.append(pytest.param(*values, id=name, marks=() if fast(values[0]) else LATER))
     return out
 
 

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 import adaptx
+from cases import LATER
 from given import given
 from golden import compare, inputs
 from golden.row import Row
@@ -23,7 +24,7 @@ def golden() -> dict[str, dict[str, np.ndarray]]:
 FIRST = {row.constructor: row for row in reversed(ROWS)}.values()  # of every optimizer one row goes by `update` too
 # of every optimizer one row of every peer is fast; the oracles are held to all rows in any case
 FAST = {(row.peer, row.constructor): row for row in reversed(ROWS)}.values()
-CELLS = [pytest.param(row, id=f"{row.peer}-{row.name}", marks=() if row in FAST else pytest.mark.slow) for row in ROWS]
+CELLS = [pytest.param(row, id=f"{row.peer}-{row.name}", marks=() if row in FAST else LATER) for row in ROWS]
 
 
 def trainer(row: Row) -> Callable:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from cases import NAMES, STORAGES
+from cases import LATER, NAMES, STORAGES
 from devices import run_on_devices
 
 PROGRAM = Path(__file__).with_name("sharded_program.py")
@@ -15,14 +15,15 @@ FAST = {  # every rule on one kind of mesh by turns, the forms on both; the rest
     kind: [f"{name}-f32" for i, name in enumerate(NAMES) if i % 2 == turn or name in FORMS] + ["adam-bf16"]
     for turn, kind in enumerate(("auto", "explicit"))
 }
-SLOW = {kind: [f"{name}-f32" for name in NAMES if f"{name}-f32" not in fast] + STORED for kind, fast in FAST.items()}
+REST = {kind: [f"{name}-f32" for name in NAMES if f"{name}-f32" not in fast] for kind, fast in FAST.items()}
 
 
 @pytest.mark.multi
 @pytest.mark.parametrize(
     ("kind", "cells"),
     [pytest.param(kind, cells, id=kind) for kind, cells in FAST.items()]
-    + [pytest.param(kind, cells, id=f"{kind}-rest", marks=pytest.mark.slow) for kind, cells in SLOW.items()],
+    + [pytest.param(kind, STORED, id=f"{kind}-stored", marks=pytest.mark.slow) for kind in FAST]
+    + [pytest.param(kind, cells, id=f"{kind}-rest", marks=LATER) for kind, cells in REST.items()],
 )
 def test_sharded_is_unsharded(kind: str, cells: list[str]):
     """All optimizers in one process: most of its time is starting jax on eight devices."""
