@@ -8,8 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-import adaptx
-from cases import LATER
+from cases import LATER, plain
 from given import given
 from golden import compare, inputs
 from golden.row import Row
@@ -31,7 +30,7 @@ def trainer(row: Row) -> Callable:
     """(params, stacked gradients, learning rate of each step) -> stacked parameters by each of its ways to step."""
 
     def train(params, grads, rates):
-        opt = given(getattr(adaptx, row.constructor)(learning_rate=lambda t: rates[t], **row.rule, **row.engine))
+        opt = given(plain(row.constructor)(learning_rate=lambda t: rates[t], **row.rule, **row.engine))
 
         def by_step(carry, g):
             params, state = opt.step(g, carry[1], carry[0])

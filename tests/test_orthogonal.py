@@ -59,7 +59,7 @@ def test_bf16_products_are_near(monkeypatch):
     g = {"w": uniform((16, 24))}
     step = lambda opt: opt.step(g, opt.init(g), g)[0]["w"] - g["w"]  # noqa: E731
     full = step(adaptx.muon(1.0))
-    monkeypatch.setattr(adaptx.matrices, "product", adaptx.matrices.product_of_bf16)
+    monkeypatch.setattr(adaptx.orthogonal, "product", adaptx.orthogonal.product_of_bf16)
     assert 0 < np.max(np.abs(step(adaptx.muon(1.0, decay=0.9500001)) - full)) < BF16
 
 

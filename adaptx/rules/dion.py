@@ -47,6 +47,7 @@ class Dion(Rule):
     pointwise = False
     batches = True
     ranks = (2, 3, 4, 5)
+    momenta = None  # what a step of few directions misses is kept, whatever decay
     reference = "arXiv:2504.05295"
 
     def initial(self, name, p):

@@ -54,6 +54,7 @@ class Normuon(Rule):
     pointwise = False
     batches = True
     ranks = (2, 3, 4, 5)
+    momenta = ("decay",)
     reference = "arXiv:2510.05491"
 
     def initial(self, name, p):

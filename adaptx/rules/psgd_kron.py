@@ -82,6 +82,7 @@ class PsgdKron(Rule):
     pointwise = False
     gathers = True
     draws = True
+    momenta = ("b1",)
     reference = "arXiv:2402.11858"
 
     def initial(self, name, p):

@@ -51,6 +51,7 @@ class Scion(Rule):
     Slots = Mean
     pointwise = False
     batches = True
+    momenta = ("decay",)
     reference = "arXiv:2502.07529"
 
     def advance(self, g, s, p, k):

@@ -148,7 +148,9 @@ def _advance(build: Callable[..., Transformation]) -> Callable:
             "train_loss": problem.loss(params, x, y),
             "validation_loss": problem.loss(params, *validation),
             "test_accuracy": problem.accuracy(params, *test),
-            "learning_rate": adaptx.read(state, "learning_rate", 0),  # a route's first group: the one it is named for
+            "learning_rate": adaptx.read(
+                state, "learning_rate", -1
+            ),  # a route's last group: adamw, with the rest, comes before it
         }
         return (params, state), measured
 

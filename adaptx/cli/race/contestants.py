@@ -171,7 +171,7 @@ def routed(make: Callable[..., Transformation], rates: Rates) -> Transformation:
         return made
     rest = adaptx.adamw(beside)
     return adaptx.route(
-        {"own": made, "rest": rest}, by=lambda path, leaf: "rest" if made.rule.expects(leaf.shape) else "own"
+        {"adamw": rest, "own": made}, by=lambda path, leaf: "adamw" if made.rule.expects(leaf.shape) else "own"
     )
 
 
