@@ -129,17 +129,17 @@ def test_what_takes_matrices_alone_leaves_the_rest_to_adamw(monkeypatch):
     for leaf, alone in (("w", square(0.1)), ("b", adaptx.adamw(0.1 * default_rate(adaptx.adamw) / 0.5))):
         part = {leaf: PARAMS[leaf]}
         assert_trees_all_equal(new[leaf], alone.step({leaf: GRADS[leaf]}, alone.init(part), part)[0][leaf])
-    assert adaptx.read(state, "learning_rate", 0) == np.float32(0.1)
+    assert adaptx.read(state, "own/learning_rate") == adaptx.read(state, "learning_rate", -1) == np.float32(0.1)
 
 
 def test_what_routes_by_itself_is_told_the_rate_of_the_rest(monkeypatch):
     def own(learning_rate=0.5, adamw=None):
-        groups = {"own": square(learning_rate), "rest": adaptx.adamw(**adamw)}
-        return adaptx.route(groups, by=lambda path, leaf: "own" if leaf.ndim == 2 else "rest")
+        groups = {"adamw": adaptx.adamw(**adamw), "own": square(learning_rate)}
+        return adaptx.route(groups, by=lambda path, leaf: "own" if leaf.ndim == 2 else "adamw")
 
     monkeypatch.setitem(contestants.OPTIMIZERS, "own", own)
     opt = contestants.contestant("own").optimizer(0.1, 10)
-    assert float(opt.groups["rest"].learning_rate) == pytest.approx(0.1 * default_rate(adaptx.adamw) / 0.5)
+    assert float(opt.groups["adamw"].learning_rate) == pytest.approx(0.1 * default_rate(adaptx.adamw) / 0.5)
 
 
 def test_who_is_routed():
