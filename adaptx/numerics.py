@@ -288,9 +288,3 @@ def counter_uniform(seed: int, count: Scalar) -> Array:
     """A number in [0, 1) that is a hash of (seed, count)."""
     h = mix(jnp.asarray(count).astype(jnp.uint32) * jnp.uint32(0x9E3779B9) ^ mix(jnp.uint32(seed & 0xFFFFFFFF)))
     return (h >> 8).astype(jnp.float32) * 2.0**-24
-
-
-def counter_normal(like: Array, salt: Array) -> Array:
-    """Standard normal numbers like x, a hash of (salt, element index) through the inverse of their distribution."""
-    bits = counter_bits(like.shape, salt) >> 9
-    return jax.scipy.special.ndtri((bits.astype(like.dtype) + 0.5) * 2.0**-23)  # the same numbers in every dtype

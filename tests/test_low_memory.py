@@ -12,7 +12,7 @@ from adaptx.engine.tree import take_apart
 from adaptx.matrices import leading, wide
 from adaptx.numerics import normals
 from devices import run_on_devices
-from oracles import ORACLES, low_rank
+from oracles import ORACLES, draws
 from probes import assert_close, assert_identical
 
 F32 = 2e-6  # a few steps of a few roundings
@@ -230,8 +230,8 @@ def test_random_numbers_are_normal_and_those_of_the_oracle():
     assert abs(np.mean(x[:, :-1] * x[:, 1:])) < 0.01
     other = np.asarray(normals((400, 500), jnp.uint32(8), jnp.float32), np.float64)
     assert abs(np.mean(x * other)) < 0.01
-    salt = int(low_rank.mixed((3 * low_rank.STEP + 2 * low_rank.LEAF) & low_rank.WORD))
-    want = low_rank.normals((6, 5), 3, 2)
+    salt = draws.seed_of(3, 2)
+    want = draws.normals((6, 5), salt)
     np.testing.assert_allclose(normals((6, 5), jnp.uint32(salt), jnp.float32), want, rtol=0, atol=3e-6)
 
 

@@ -190,7 +190,7 @@ def test_psgd_kron_whitens():
     """Gradients S g T with g white: P = QᵀQ settles where the covariance of P_L S g T P_R is the identity."""
     rng = np.random.RandomState(0)
     S, T = np.diag([0.1, 1.0, 5.0]) @ rng.normal(size=(3, 3)), np.diag([3.0, 0.2]) @ rng.normal(size=(2, 2))
-    gs = jnp.asarray(S @ rng.normal(size=(4000, 3, 2)) @ T, jnp.float32)
+    gs = jnp.asarray(S @ rng.normal(size=(20000, 3, 2)) @ T, jnp.float32)
     opt, p = adaptx.psgd_kron(0.0, momentum_into_precond_update=False, precond_lr=0.01, min_prob=1.0), jnp.ones((3, 2))
     state = jax.jit(lambda s: jax.lax.scan(lambda s, g: (opt.update(g, s, p)[1], None), s, gs)[0])(opt.init(p))
     QL, QR = (np.asarray(state.slots[k], np.float64) for k in ("QL", "QR"))

@@ -47,7 +47,7 @@ from ..factors import (
 )
 from ..fields import choice, count, rate, real, switch
 from ..matrices import is_matrix
-from ..numerics import counter_normal, counter_uniform, debias, divide, ema, filled
+from ..numerics import counter_uniform, debias, divide, ema, filled, normals
 from ..values import Decay, Scalar, value_class
 
 AXES = (-2, -1)
@@ -152,7 +152,7 @@ class PsgdKron(Rule):
 
     def _fitted(self, QL, QR, h, seed):
         """Q_L and Q_R after a fit to h."""
-        x, V, ones = (self._matrix(a) for a in (h, counter_normal(h, seed), jnp.ones_like(h)))
+        x, V, ones = (self._matrix(a) for a in (h, normals(h.shape, seed, h.dtype), jnp.ones_like(h)))
         if QR is not None:
             QL, QR = self._balanced(QL, QR, x, h.shape, seed)
         mean = jnp.sum(jnp.abs(x) / jnp.sum(ones, AXES, keepdims=True), AXES, keepdims=True)

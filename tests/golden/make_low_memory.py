@@ -20,7 +20,7 @@ import numpy as np
 import optax
 import torch
 
-from oracles.low_rank import normals
+from oracles.draws import normals, seed_of
 
 from . import inputs
 from .row import Row
@@ -80,7 +80,7 @@ def drawn(shape: tuple[int, int], seed: int, **_: object) -> torch.Tensor:
     """The library's normal numbers, for a seed of 1000 times the leaf and the turn; a wide matrix's lie transposed."""
     leaf, turn = divmod(seed, 1000)
     short_first = shape if shape[0] >= shape[1] else shape[::-1]
-    numbers = torch.tensor(normals(short_first, turn, leaf))
+    numbers = torch.tensor(normals(short_first, seed_of(turn, leaf)))
     return numbers if short_first == shape else numbers.T
 
 

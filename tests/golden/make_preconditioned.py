@@ -5,10 +5,11 @@ Run in an environment with torch==2.13.0 and numpy, from the folder tests, with 
     TORCHDYNAMO_DISABLE=1 python -m golden.make_preconditioned SOAP OPTIMIZERS KRON_TORCH SPLUS
 
 which are github.com/nikhilvyas/SOAP at a1e5535, facebookresearch/optimizers at f606606, evanatyourservice/kron_torch at
-884427c and kvfrans/splus at d96bd16. Needed only to make the file anew, never by the tests. Everything is float64 on
-the CPU: SOAP and kron_torch call `Tensor.float` on their factors, which stands for `Tensor.double` here, and Shampoo
-keeps its rate in a float32 array, which a float64 one replaces. kron_torch draws the numbers of the oracle, and fits to
-a copy of the gradient, to which it adds its noise in place.
+884427c and kvfrans/splus at d96bd16. Names of rows behind them make these alone anew, and keep the others as they are
+in the file. Needed only to make the file anew, never by the tests. Everything is float64 on the CPU: SOAP and
+kron_torch call `Tensor.float` on their factors, which stands for `Tensor.double` here, and Shampoo keeps its rate in a
+float32 array, which a float64 one replaces. kron_torch draws the numbers of the oracle, and fits to a copy of the
+gradient, to which it adds its noise in place.
 """
 
 import importlib
@@ -19,7 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from oracles import kronecker
+from oracles import draws
 
 from . import inputs
 from .row import Row
@@ -97,10 +98,10 @@ def trajectory(row: Row, kind: str, scale: float) -> np.ndarray:
         for t, (g, rate) in enumerate(zip(inputs.gradients(scale, row.leaves), rates, strict=True)):
             optimizer.param_groups[0]["lr"] = rate
             p.grad = torch.tensor(np.atleast_1d(g[name]))
-            seed = kronecker.seed_of(t + 1, leaf)
-            torch.randn_like = lambda x, seed=seed: torch.tensor(kronecker.normals(tuple(x.shape), seed))
+            seed = draws.seed_of(t + 1, leaf)
+            torch.randn_like = lambda x, seed=seed: torch.tensor(draws.normals(tuple(x.shape), seed))
             if row.constructor == "psgd_kron":
-                toss = 0.0 if kronecker.coin(seed) < row.rule.get("balance_prob", 0.01) else 1.0
+                toss = 0.0 if draws.coin(seed) < row.rule.get("balance_prob", 0.01) else 1.0
                 optimizer.rng.random = lambda toss=toss: toss
             optimizer.step()
             history[t][name] = p.detach().numpy().copy().reshape(start.shape)
@@ -113,11 +114,13 @@ def main() -> None:
     sys.path[:0] = map(str, (soap_folder, shampoo_folder, kron_folder, splus_folder / "torch"))
     torch.set_default_dtype(torch.float64)
     torch.Tensor.float = torch.Tensor.double
-    table = {
-        row.name: np.array([[trajectory(row, kind, scale) for scale in inputs.SCALES] for kind in row.kinds])
-        for row in ROWS
-    }
-    np.savez_compressed(Path(__file__).with_name("preconditioned.npz"), **table)
+    path, names = Path(__file__).with_name("preconditioned.npz"), sys.argv[5:]
+    table = dict(np.load(path)) if names else {}
+    for row in ROWS:
+        if row.name in names or not names:
+            cases = [[trajectory(row, kind, scale) for scale in inputs.SCALES] for kind in row.kinds]
+            table[row.name] = np.array(cases)
+    np.savez_compressed(path, **table)
 
 
 if __name__ == "__main__":

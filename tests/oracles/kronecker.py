@@ -5,41 +5,13 @@ the clipping are those of github.com/evanatyourservice/kron_torch. Written on th
 is worth only on small matrices: h is a vector, Q = kron(Q_R, Q_L) one matrix, and its terms are partial traces of
 outer products.
 
-The random numbers are part of the oracle: a hash of (step, leaf, index), written here from its definition.
+The random numbers are those of draws.py.
 """
-
-from statistics import NormalDist
 
 import numpy as np
 
+from .draws import coin, normals, seed_of
 from .preconditioned import spans
-
-WORD = 0xFFFFFFFF
-
-
-def mixed(h: np.ndarray) -> np.ndarray:
-    """A 32-bit finalizer: shift by 16, times 0x21f0aaad, shift by 15, times 0x735a2d97, shift by 15."""
-    h = np.asarray(h, np.uint64) & WORD
-    h = (h ^ (h >> 16)) * 0x21F0AAAD & WORD
-    h = (h ^ (h >> 15)) * 0x735A2D97 & WORD
-    return h ^ (h >> 15)
-
-
-def seed_of(step: int, leaf: int) -> int:
-    """The seed of one leaf at one step, both counted as the library does: steps from 1, leaves from 0."""
-    return int(mixed(np.uint64((step * 0x85EBCA6B + leaf * 0xC2B2AE35) & WORD)))
-
-
-def normals(shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """Standard normal numbers of 23 random bits each."""
-    index = np.arange(int(np.prod(shape)), dtype=np.uint64) * 0x9E3779B9 & WORD
-    centers = ((mixed(index ^ np.uint64(seed)) >> 9).astype(np.float64) + 0.5) / 2**23
-    return np.reshape([NormalDist().inv_cdf(float(u)) for u in centers], shape)
-
-
-def coin(seed: int) -> float:
-    """A number in [0, 1) of 24 random bits."""
-    return float(mixed(np.uint64(seed * 0x9E3779B9 & WORD) ^ mixed(np.uint64(0))) >> 8) / 2**24
 
 
 def bound(a: np.ndarray) -> float:

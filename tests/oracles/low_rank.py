@@ -9,28 +9,7 @@ axes, and matrices whose shorter axis is no longer than the rank, have Adam.
 import numpy as np
 
 from .classical import ratio
-
-GOLDEN, STEP, LEAF = 0x9E3779B9, 0x85EBCA6B, 0xC2B2AE35
-WORD = 0xFFFFFFFF
-
-
-def mixed(h: np.ndarray | int) -> np.ndarray:
-    """A 32-bit hash."""
-    h = np.asarray(h, np.uint64) & WORD
-    h = ((h ^ (h >> np.uint64(16))) * np.uint64(0x21F0AAAD)) & WORD
-    h = ((h ^ (h >> np.uint64(15))) * np.uint64(0x735A2D97)) & WORD
-    return h ^ (h >> np.uint64(15))
-
-
-def normals(shape: tuple[int, ...], turn: int, leaf: int) -> np.ndarray:
-    """The library's normal numbers of a leaf, the turn-th since step 1; no paper says which they should be.
-
-    Box and Muller's on a hash of (turn, leaf) and the index, two of 23 bits for every number.
-    """
-    seed = int(mixed((turn * STEP + leaf * LEAF) & WORD))
-    index = (np.arange(int(np.prod(shape)), dtype=np.uint64).reshape(shape) * np.uint64(GOLDEN)) & WORD
-    u, w = ((np.floor(mixed(index ^ np.uint64(salt)) / 512.0) + 0.5) / 2.0**23 for salt in (seed, int(mixed(seed + 1))))
-    return np.sqrt(-2.0 * np.log(u)) * np.cos(2.0 * np.pi * w)
+from .draws import normals, seed_of
 
 
 class Moments:
@@ -136,7 +115,9 @@ class Apollo:
             return moments.correction * ratio(moments.m, np.sqrt(moments.v) + self.eps)
         rows, columns = g.shape[-2:]
         short, axis = min(rows, columns), -2 if rows < columns else -1
-        q = normals((*g.shape[:-2], short, self.rank), moments.t // self.gap + 1, self.leaf) / np.sqrt(self.rank)
+        q = normals((*g.shape[:-2], short, self.rank), seed_of(moments.t // self.gap + 1, self.leaf)) / np.sqrt(
+            self.rank
+        )
         low = np.swapaxes(q, -1, -2) @ g if axis == -2 else g @ q
         moments.see(low)
         longer = g * self.factors(low, ratio(moments.m, np.sqrt(moments.v) + self.eps), axis)
