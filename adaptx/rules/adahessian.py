@@ -11,6 +11,7 @@
 program for images), also over the inputs of matrices and the window of kernels with three axes ("matrices", their
 program for others), or not at all ("none"). window="first": these axes come first, as in JAX (HWIO); "last": OIHW.
 Yao et al., "ADAHESSIAN: an adaptive second order optimizer for machine learning", 2021, arXiv:2006.00719, Algorithm 1.
+With k < 1 d grows with the gradients, to the power 1 − k; controllers take it for free of their scale, as it is at 1.
 Departs from the paper in: ε, which stands where the programs have it; w, which is theirs if ĥ is given at every step;
 √v is at least 1e-19 (f32), so that 0/0 is 0 whatever ε.
 """
@@ -61,17 +62,20 @@ class Adahessian(Rule):
         return {"b1": 0}
 
     def direction(self, g, s, old, p, k):
-        size = positive_root(divide(s.v, s.w) if k.debias else s.v)
-        return over(debias(s.m, self.b1, k), size**self.hessian_power, self.eps)
+        return over(debias(s.m, self.b1, k), self._size(s), self.eps)
 
     def precondition(self, x, s):
-        return over(x, positive_root(s.v) ** self.hessian_power, self.eps)
+        return over(x, self._size(s), self.eps)
 
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit**self.hessian_power)
 
     def correction(self, k):
-        return one_minus_power(self.b2, k.t) ** (self.hessian_power / 2) / one_minus_power(self.b1, k.t)
+        return 1 / one_minus_power(self.b1, k.t)
+
+    def _size(self, s):
+        """(√(v/w))ᵏ. Always divided here: how often ĥ was given, which no controller knows, is in w alone."""
+        return positive_root(divide(s.v, s.w)) ** self.hessian_power
 
     def _averaged(self, found):
         size = jnp.abs(found)

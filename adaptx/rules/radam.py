@@ -69,7 +69,8 @@ class Radam(Rule):
         return replace(self, eps=self.eps * unit)
 
     def correction(self, k):
-        return root(one_minus_power(self.b2, k.t)) / one_minus_power(self.b1, k.t)
+        size = jnp.where(self._length(k.t) > self.threshold, root(one_minus_power(self.b2, k.t)), 1)
+        return size / one_minus_power(self.b1, k.t)
 
     def _length(self, t):
         """ρ_t, in f32 without the difference of two numbers near 2/(1 − β₂).
