@@ -5,6 +5,7 @@ program's structure: XLA's passes over whole programs, and so counts of bytes, c
 COMPILER=full in the environment it translates as for users; continuous integration runs the tests both ways.
 """
 
+import gc
 import os
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -19,6 +20,12 @@ if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):  # later ones do
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 if os.environ.get("COMPILER") != "full":  # read when jax first looks for devices; programs of their own inherit it
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def what_lives_on() -> None:
+    """What earlier modules left in jax's caches stays: the collector need not walk over all of it again and again."""
+    gc.freeze()
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 import adaptx
 from adaptx import controllers, rules
-from cases import case
+from cases import CORE, LATER, case
 from controllers_cases import PAIRS, closed_loop, data, over
 from given import given
 from golden import controller_rows as rows
@@ -19,11 +19,12 @@ MEASURE_NOTHING = ("plateau", "bandit")  # they see the loss alone, so a gradien
 
 # every default runs over the rule with most to it; over the others, in slow tests
 RUN = [pytest.param(c, r, id=f"{c}-{r}", marks=() if r == "adam" else pytest.mark.slow) for c, r in PAIRS]
-# every controller over adam and over two others, by turns; those that change what the rule is fed, over every rule
+# every controller over adam and over two others, by turns; those that change what the rule is fed, over every rule,
+# of which the core of the catalogue is fast
 OTHERS = [rule for rule in rules.ALL if rule != "adam"]
 FEEDING = ("prodigy", "mechanic")
 TYPED = [
-    (c, r)
+    pytest.param(c, r, id=f"{c}-{r}", marks=() if r == "adam" or (r in CORE and c in FEEDING) else LATER)
     for i, c in enumerate(controllers.ALL)
     for r in rules.ALL
     if r == "adam" or c in FEEDING or r in (OTHERS[i % len(OTHERS)], OTHERS[(i + 3) % len(OTHERS)])

@@ -1,5 +1,6 @@
 """Engine options around a rule: free while off, exact at every scale, honest where they cannot be."""
 
+import itertools
 import json
 
 import jax
@@ -19,6 +20,7 @@ from probes import assert_close, assert_identical, excess
 from steps import INIT, STEP, UPDATE, G, P, extra
 
 ONCE = 1e-6  # a handful of f32 roundings
+SLOW = pytest.mark.slow
 OFF = {
     "agc": None, "max_leaf_norm": None, "noise": 0.0, "centralize": None, "cautious": None, "cautious_decay": False,
     "clip_update_rms": None, "max_rate": None,
@@ -105,7 +107,7 @@ def test_numbers_may_be_batches_and_derived_by(option: str):
     np.testing.assert_allclose(slope, near, rtol=0.1, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ON)
+@pytest.mark.parametrize("name", [n if n in ("mean", "corrected", "all") else pytest.param(n, marks=SLOW) for n in ON])
 def test_narrow_storage_and_parameters(name: str):
     """Codes and bf16 parameters, rounded stochastically: near the f32 run, in the types they came in."""
     wide = jax.tree.map(lambda x: jnp.tile(x, (32,) * (x.ndim - 1) + (32,)), (P, G))
@@ -124,9 +126,15 @@ def test_narrow_storage_and_parameters(name: str):
 # the ends of the range
 
 
-@pytest.mark.parametrize("name", ON)
-@pytest.mark.parametrize("make", [adaptx.adam, adaptx.sgd, adaptx.lion], ids=lambda make: make.__name__)
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
+BAD = [  # every option with adam and NaN, and with one of the others by turns
+    pytest.param(name, make, bad, id=f"{name}-{make.__name__}-{bad}",
+                 marks=() if j == 0 or j == 1 + i % 5 else pytest.mark.slow)
+    for i, name in enumerate(ON)
+    for j, (bad, make) in enumerate(itertools.product((np.nan, np.inf), (adaptx.adam, adaptx.sgd, adaptx.lion)))
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "make", "bad"), BAD)
 def test_what_is_not_finite_shows(name: str, make, bad: float):
     if "clip_update_rms" in ON[name] and make is not adaptx.adam:
         pytest.skip("refused")
@@ -498,7 +506,7 @@ from test_extras import ON
 types = {"auto": AxisType.Auto, "explicit": AxisType.Explicit}
 mesh, found = jax.make_mesh((8,), ("x",), axis_types=(types[sys.argv[1]],)), {}
 with jax.set_mesh(mesh):
-    for name, options in ON.items():
+    for name, options in ((name, ON[name]) for name in sys.argv[2:]):
         try:
             found[name] = program.check(adaptx.adam(0.1, **{**program.ENGINE, **options}), mesh, "f32")
         except Exception as error:
@@ -508,8 +516,12 @@ print(json.dumps(found))
 
 
 @pytest.mark.multi
-@pytest.mark.parametrize("kind", ["auto", "explicit"])
-def test_sharded_is_unsharded(kind: str):
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [("explicit", ("agc", "noise", "count", "all")), pytest.param("auto", tuple(ON), marks=SLOW),
+     pytest.param("explicit", tuple(ON), marks=SLOW)], ids=str,
+)  # fmt: skip
+def test_sharded_is_unsharded(kind: str, names: tuple[str, ...]):
     """Noise too: it is drawn by the place in the whole leaf."""
-    complaints = json.loads(run_on_devices(8, "-c", MESH, kind).splitlines()[-1])
-    assert complaints == {name: [] for name in ON}
+    complaints = json.loads(run_on_devices(8, "-c", MESH, kind, *names).splitlines()[-1])
+    assert complaints == {name: [] for name in names}

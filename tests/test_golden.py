@@ -21,9 +21,8 @@ def golden() -> dict[str, dict[str, np.ndarray]]:
 
 
 FIRST = {row.constructor: row for row in reversed(ROWS)}.values()  # of every optimizer one row goes by `update` too
-# of every optimizer one row of every peer is fast; the oracles are held to all rows in any case
-FAST = {(row.peer, row.constructor): row for row in reversed(ROWS)}.values()
-CELLS = [pytest.param(row, id=f"{row.peer}-{row.name}", marks=() if row in FAST else LATER) for row in ROWS]
+# which are the fast ones; the oracles are held to all rows in any case
+CELLS = [pytest.param(row, id=f"{row.peer}-{row.name}", marks=() if row in FIRST else LATER) for row in ROWS]
 
 
 def trainer(row: Row) -> Callable:

@@ -16,7 +16,7 @@ from adaptx.engine.storage import NAMES
 from adaptx.optimizers import ALL
 from adaptx.rules.sgd import Sgd
 from adaptx.values import value_class
-from cases import CORE, DEFAULTS, Case
+from cases import CORE, DEFAULTS, LATER, Case
 from given import given
 
 SHAPES = {"a": (4, 3), "b": (4, 3), "c": (5,), "d": (5,), "e": (4, 3), "f": (), "g": (2, 0), "h": (5,)}
@@ -54,7 +54,7 @@ def assert_equal(a, b):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [*(pytest.param(name, EVERY, id=name) for name in POINTWISE),
+    [*(pytest.param(name, EVERY, id=name, marks=() if name in CORE else LATER) for name in POINTWISE),
      *(pytest.param("adam", some, id=f"adam-{what}") for what, some in OPTIONS.items())],
 )  # fmt: skip
 def test_packed_is_leafwise(name, options):
@@ -166,7 +166,7 @@ def test_an_unknown_layout_and_a_missing_gradient_are_refused():
         opt.step(trees(1), adaptx.adam().init(trees(0)), trees(0))
 
 
-@pytest.mark.parametrize("name", POINTWISE)
+@pytest.mark.parametrize("name", [x if x in CORE else pytest.param(x, marks=LATER) for x in POINTWISE])
 def test_a_packed_model_trains_as_its_tree(name):
     start = trees(0)
     flat, unpack = adaptx.pack(start)

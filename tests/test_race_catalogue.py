@@ -186,7 +186,7 @@ def test_a_route_races_in_one_program():
 
 def test_the_table_says_who_was_routed(tmp_path, capsys):
     arguments = ["--data", "wine", "--steps", "2", "--seeds", "1", "--hidden", "4", "--grid", "1e-3:1e-2:2"]
-    assert main(["race", "--optimizers", "matrices,sgd", *arguments, "--output", str(tmp_path / "out")]) == 0
+    assert main(["race", "--optimizers", "muon,sgd", *arguments, "--output", str(tmp_path / "out")]) == 0
     out = capsys.readouterr().out
     assert "muon‡" in out
     assert "sgd‡" not in out

@@ -13,6 +13,7 @@ import pytest
 import adaptx
 from adaptx.engine.route import Route
 from adaptx.engine.tree import take_apart
+from cases import LATER
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(FOLDER))  # benchmarks are scripts: their folder is what they import from
@@ -126,7 +127,7 @@ def line(sizes):
     return tasks.Task(init, batch, loss, (x[150:], y[150:]), sizes.digit_steps, tasks.digest(x, y))
 
 
-@pytest.mark.parametrize("name", script.RACING)
+@pytest.mark.parametrize("name", [x if x in script.DEFAULT else pytest.param(x, marks=LATER) for x in script.RACING])
 def test_every_optimizer_steps_at_a_point_of_the_grid(name):
     task = line(tasks.QUICK)
     opt = script.built(name, 0.1, 1e-4, 3)

@@ -99,8 +99,14 @@ def test_vmapped_replicas_are_single_runs(c: Case, storage: str):
         agree(jax.tree.map(lambda a, k=k: a[k], both), run(starts[k]), storage)
 
 
-@pytest.mark.parametrize("policy", ["nearest", "stochastic", "kahan", "master"])
-@pytest.mark.parametrize("storage", [*STORAGES, {"m": "bf16", "v": "int8"}], ids=[*STORAGES, "mixed"])
+RESUMED = [  # every storage and every rounding, by turns
+    pytest.param(s, r, id=f"{name}-{r}", marks=() if i == j % 3 else pytest.mark.slow)
+    for i, (name, s) in enumerate({**{s: s for s in STORAGES}, "mixed": {"m": "bf16", "v": "int8"}}.items())
+    for j, r in enumerate(("nearest", "stochastic", "kahan", "master"))
+]
+
+
+@pytest.mark.parametrize(("storage", "policy"), RESUMED)
 def test_resumed_is_uninterrupted(storage, policy: str):
     """Two steps, every array through numpy and back, two more: to the bit what four steps give."""
     opt = adaptx.adamw(1e-2, storage=storage, storage_exclude=0, rounding=policy)

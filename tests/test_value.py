@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import adaptx
-from cases import CASES, THINNED, Case, at, case, run
+from cases import CASES, THINNED, Case, at, case, one_each, run
 from probes import Traced, assert_close, assert_identical
 
 PASSED = 1e-6  # relative: hyperparameters as f32 leaves against Python numbers closed over
@@ -71,7 +71,7 @@ def test_leaves_may_be_anything(c: Case):
     assert jax.jit(lambda o: o.learning_rate).lower(opt).compile() is not None
 
 
-@pytest.mark.parametrize("c", CASES, ids=lambda c: c.name)
+@pytest.mark.parametrize("c", one_each(CASES))
 def test_copies_and_pickles(c: Case):
     for opt in (c.build(0.1, **FULL), c.build(schedule)):
         for twin in (pickle.loads(pickle.dumps(opt)), copy.deepcopy(opt), copy.copy(opt)):
