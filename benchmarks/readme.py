@@ -209,6 +209,23 @@ def steps_to_target(result: dict[str, Any]) -> str:
     return f"{machine(result)} {notes}\n\n{markdown(header, rows)}"
 
 
+def noisy_quadratic(result: dict[str, Any]) -> str:
+    """How many pairs of optimizer and controller were tried, and which end above their start."""
+    rows = result["results"]
+    over: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("diverges"):
+            end = "not finite" if row["ratio"] is None else f"{row['ratio']:.3g}×"
+            over.setdefault(row["controller"], []).append(f"`{row['optimizer']}` {end}")
+    order = [name for name in dict.fromkeys(row["controller"] for row in rows) if name in over]
+    refused, above = sum("refused" in row for row in rows), sum(map(len, over.values()))
+    counts = f"{len(rows)} pairs tried, {refused} refused, {above} end above their start."
+    cells = [[f"`{name}`", len(over[name]), ", ".join(over[name])] for name in order]
+    header = ["controller", "optimizers", "final ÷ first loss, the worst of "
+              f"{result['settings']['seeds']} seeds"]  # fmt: skip
+    return f"{counts}\n\n{markdown(header, cells)}"
+
+
 def equations(result: dict[str, Any]) -> str:
     """The length of rules, beside optax's functions for the same."""
     rows = []
@@ -229,6 +246,7 @@ TABLES = {
     "step_time": step_time, "compile_time": compile_time, "before_after": before_after, "sweep": sweep,
     "memory": memory, "memory_torch": memory, "precision": precision, "layout": layout, "lr_free": lr_free,
     "step_time_catalogue": step_time_catalogue, "equations": equations, "steps_to_target": steps_to_target,
+    "noisy_quadratic": noisy_quadratic,
 }  # fmt: skip
 BY_JAX = ("compile_time", "before_after")  # a file of results for each version of jax
 

@@ -2,9 +2,11 @@
 
 import dataclasses
 import inspect
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -84,6 +86,7 @@ def _optimizer(name: str) -> Card:
         texts.append(equations(controller))
         fields.append(("controller", fields_of(type(controller))))
         facts += _controller_facts(controller)
+    facts += _noisy_quadratic_of(name, alone=controller is not None)
     facts += [("metrics", ", ".join(opt.metric_names)), ("engine options", ", ".join(ENGINE_OPTIONS))]
     facts += [("set here", ", ".join(opt.options.changed()))] if opt.options.changed() else []
     if routes:
@@ -111,7 +114,7 @@ def _controller(name: str, made: Controller) -> Card:
     preset = "" if function is type(made) else _preset(made)
     line = first_line(inspect.getdoc(function)) if function else f"`{own}` with {preset}."
     call = called(f"adaptx.controllers.{name if function else own}", function or type(made))
-    facts = [*([("here", preset)] if preset else []), *_controller_facts(made)]
+    facts = [*([("here", preset)] if preset else []), *_controller_facts(made), *_noisy_quadratic_under(name)]
     facts += [("metrics", ", ".join(optimizers.sgd(made).metric_names)), ("reference", made.reference or "none")]
     return Card(name, "controller", line, call, [equations(made)], marks_of(made),
                 [("controller", fields_of(type(made)))], facts)  # fmt: skip
@@ -155,3 +158,35 @@ def _controller_facts(made: Controller) -> list[tuple[str, str]]:
     if made.exact:
         facts.append(("narrow parameters", "get an f32 master copy unless rounding says otherwise"))
     return facts
+
+
+@lru_cache
+def diverging() -> dict[str, dict[str, float | None]]:
+    """controller -> optimizer -> final loss over the first, None for not finite, where that is above 1.
+
+    benchmarks/noisy_quadratic.py writes it; the controller "constant" is the optimizer's own default rate.
+    """
+    return json.loads(Path(__file__).with_name("diverging.json").read_text("utf-8"))
+
+
+def _noisy_quadratic_under(controller: str) -> list[tuple[str, str]]:
+    if controller not in diverging():
+        return []
+    over = diverging()[controller]
+    return _noisy_quadratic([f"over {_ends(over)}"] if over else [], "over every rule")
+
+
+def _noisy_quadratic_of(optimizer: str, alone: bool) -> list[tuple[str, str]]:
+    above = {controller: over[optimizer] for controller, over in diverging().items() if optimizer in over}
+    own = {"at its default rate": above.pop("constant")} if "constant" in above else {}
+    parts = [*([_ends(own)] if own else []), *([f"with {_ends(above)}"] if above else [])]
+    return _noisy_quadratic(parts, f"at its default rate{'' if alone else ' and with every controller'}")
+
+
+def _noisy_quadratic(above: list[str], otherwise: str) -> list[tuple[str, str]]:
+    told = f"ends above its start {', '.join(above)}" if above else f"stays below its start {otherwise}"
+    return [("on a noisy quadratic", f"{told}; benchmarks/noisy_quadratic.py")]
+
+
+def _ends(ratios: dict[str, float | None]) -> str:
+    return ", ".join(f"{name} ({'not finite' if x is None else f'{x:.3g}×'})" for name, x in ratios.items())
