@@ -9,7 +9,8 @@ over the first twentieth. The target is, seed by seed, the held-out loss with wh
 is independent of the rate (p ← p − lr·d − λp), so that one grid means the same for all.
 
 Members of a sweep train in one vmapped program, a few at a time. The JSON file is written after every optimizer, and a
-run with the same settings goes on where it stopped: split a long one with --optimizers. Prints a table and writes
+run with the same settings goes on where it stopped: split a long one with --optimizers. Losses do not depend on what
+else the machine does, times do: --times takes those alone anew. Prints a table and writes
 benchmarks/results/steps_to_target.json.
 """
 
@@ -58,6 +59,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, help="fresh ones at the tuned point (3)")
     parser.add_argument("--every", type=int, help="steps between two looks at the loss (10)")
     parser.add_argument("--together", type=int, help="members that train at once (3); more on a GPU")
+    parser.add_argument("--times", action="store_true", help="only time the steps of what the file holds, once more")
     parser.add_argument("--output", type=Path, help="the JSON file")
     given = parser.parse_args()
     for name, full, quick in (("seeds", 3, 2), ("every", 10, 5), ("together", 3, 2)):
@@ -198,6 +200,14 @@ def one(task: Task, name: str, given: argparse.Namespace, base: dict[str, Any] |
     return {**point, "curves": shown, **timed(task, name, point, base or point)}
 
 
+def timed_again(tasks: dict[str, Task], runs: dict[str, Any], tick: Callable[[str], None]) -> None:
+    """New times of a step in all runs."""
+    for task, found in runs.items():
+        for name, run in found.items():
+            tick(f"{task}: {name}")
+            run.update(timed(tasks[task], name, run, found[BASE]))
+
+
 def settings(given: argparse.Namespace, tasks: dict[str, Task]) -> dict[str, Any]:
     """What two runs must share to be one."""
     return {
@@ -232,6 +242,10 @@ def main() -> None:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as bar:
+        if given.times:
+            shown = bar.add_task("", total=sum(map(len, runs.values())))
+            timed_again(tasks, runs, lambda text: bar.update(shown, description=text, advance=1))
+            given.optimizers = []
         todo = [(t, n) for t in given.tasks for n in given.optimizers if n not in runs.get(t, {})]
         shown = bar.add_task("", total=len(todo) * batches)
         for task, name in todo:

@@ -187,6 +187,10 @@ def test_a_run_is_split_and_goes_on(tmp_path, monkeypatch, capsys):
     assert second["results"][1]["seeds"] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["out.json"]
     assert "lion" in capsys.readouterr().out
+    again = main("--times")
+    untimed = [{k: v for k, v in one["runs"]["digits"]["lion"].items() if "step_" not in k} for one in (again, second)]
+    assert untimed[0] == untimed[1], "--times trained anew"
+    assert again["runs"]["digits"]["lion"]["step_seconds"] != second["runs"]["digits"]["lion"]["step_seconds"]
     left = set(adaptx.optimizers.ALL) - set(script.RACING)
     assert all(adaptx.optimizers.ALL[name]().requires for name in left)
     with pytest.raises(SystemExit, match=r"out.json was measured with other sizes, steps; move it away"):
