@@ -92,7 +92,7 @@ class Rule(ABC):
     batches: ClassVar[bool] = False  # leaves of one kind are stacked and see it in one call, by vmap: matrix products
     draws: ClassVar[bool] = False  # random numbers, from k.seed
     gathers: ClassVar[bool] = False  # sees whole matrices: arrays sharded explicitly are gathered for it
-    momenta: ClassVar[tuple[str, ...] | None] = None  # no momentum where all of these are 0 or None; None: ever so
+    momenta: ClassVar[tuple[str, ...] | None] = None  # no momentum where these are 0 or None; None: it always has it
     ranks: ClassVar[tuple[int, ...] | None] = None  # numbers of axes it accepts; None for any
     reference: ClassVar[str] = ""  # arXiv number or citation
 

@@ -1,7 +1,7 @@
 """The verbs on Kronecker factors: squares for the rows and the columns of a matrix, None where an axis has none.
 
-A matrix may be cut into blocks of its own; the last of an axis is filled up with zeros, and factors keep what is added
-apart.
+A matrix may be cut into blocks; the last block of an axis is padded with zeros; eigenvectors never mix the padding with
+the array.
 """
 
 import jax.numpy as jnp

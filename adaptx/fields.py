@@ -4,7 +4,8 @@
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     nesterov: bool = switch(False)
 
-`check` brings the fields of a fresh value into canonical form, or refuses them by name.
+`check` brings the fields of a fresh value into canonical form, or refuses them by name. `domain_of` reads off what a
+field takes.
 """
 
 import dataclasses
@@ -13,13 +14,32 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .values import Scalar, checked, decay, flag, number, one_of, several, whole
+from .values import Range, Scalar, checked, decay, flag, number, one_of, several, whole
 
 Check = Callable[[str, Any], Any]  # (name, what came) -> its canonical form
 
 
-def _field(default: object, check: Check, *, static: bool = False) -> Any:
-    return dataclasses.field(default=default, metadata={"check": check, "static": static})
+@dataclasses.dataclass(frozen=True)
+class Domain:
+    """What a field takes: numbers of a range, names, or where it has neither True and False."""
+
+    span: Range | None = None  # of its number, or of each of several
+    names: tuple[str, ...] = ()
+    whole: bool = False  # integers alone
+    several: bool = False  # a tuple
+    count: int | None = None  # of the numbers in the tuple; None for any
+    optional: bool = False  # None too
+
+
+def domain_of(field: dataclasses.Field) -> Domain | None:
+    """What a field declared here takes; None for any other field."""
+    return field.metadata.get("domain")
+
+
+def _field(default: object, check: Check, domain: Domain, *, static: bool = False) -> Any:
+    if domain.optional:
+        check = partial(_unless_none, check)
+    return dataclasses.field(default=default, metadata={"check": check, "static": static, "domain": domain})
 
 
 def _unless_none(check: Check, name: str, value: object) -> object:
@@ -36,27 +56,31 @@ def real(
     optional: bool = False,
 ) -> Any:
     """A number in a range, with an end that is open left out; None too where it is optional."""
-    check = partial(_number, low, high, open_low, open_high)
-    return _field(default, partial(_unless_none, check) if optional else check)
+    span = Range(low, high, open_low, open_high)
+    return _field(default, partial(_number, span), Domain(span, optional=optional))
 
 
-def _number(low: float, high: float, open_low: bool, open_high: bool, name: str, value: Scalar) -> Scalar:
-    return number(name, value, low, high, open_low=open_low, open_high=open_high)
+def _number(span: Range, name: str, value: Scalar) -> Scalar:
+    return number(name, value, span.low, span.high, open_low=span.open_low, open_high=span.open_high)
 
 
 def rate(default: Scalar, *, optional: bool = False) -> Any:
     """A decay rate in [0, 1), carried as a `Decay`; None too where it is optional."""
-    return _field(default, partial(_unless_none, decay) if optional else decay)
+    return _field(default, decay, Domain(Range(0.0, 1.0, open_high=True), optional=optional))
 
 
 def several_of(default: tuple[Scalar, ...], count: int | None = None, **span: Scalar) -> Any:
     """A tuple of numbers."""
-    return _field(default, lambda name, values: several(name, values, count, **span))
+
+    def check(name: str, values: object) -> tuple[Scalar, ...]:
+        return several(name, values, count, **span)
+
+    return _field(default, check, Domain(Range(**span), several=True, count=count))
 
 
 def switch(default: bool) -> Any:
     """True or False, part of the structure."""
-    return _field(default, flag, static=True)
+    return _field(default, flag, Domain(), static=True)
 
 
 def count(default: int | None, low: int = 1, *, optional: bool = False) -> Any:
@@ -65,12 +89,12 @@ def count(default: int | None, low: int = 1, *, optional: bool = False) -> Any:
     def check(name: str, value: object) -> int:
         return whole(name, value, low)
 
-    return _field(default, partial(_unless_none, check) if optional else check, static=True)
+    return _field(default, check, Domain(Range(low), whole=True, optional=optional), static=True)
 
 
 def share(default: float) -> Any:
     """A fraction in (0, 1] that shapes depend on, part of the structure."""
-    return _field(default, _share, static=True)
+    return _field(default, _share, Domain(Range(0.0, 1.0, open_low=True)), static=True)
 
 
 def _share(name: str, value: object) -> float:
@@ -82,7 +106,8 @@ def _share(name: str, value: object) -> float:
 
 def choice(default: str, *others: str) -> Any:
     """One of these names, part of the structure."""
-    return _field(default, lambda name, value: one_of(name, value, (default, *others)), static=True)
+    names = (default, *others)
+    return _field(default, lambda name, value: one_of(name, value, names), Domain(names=names), static=True)
 
 
 def check(record: object) -> None:

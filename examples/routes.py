@@ -1,4 +1,4 @@
-"""Matrices by Muon, the rest by AdamW, and a kernel that thaws midway.
+"""A kernel that is frozen at first and moved by Muon from midway on, the rest by AdamW.
 
     python examples/routes.py
 

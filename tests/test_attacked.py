@@ -167,3 +167,49 @@ def test_a_factored_state_is_not_made_whole():
 def test_what_it_prints_makes_it(name):
     opt = adaptx.optimizers.ALL[name]()
     assert eval(repr(opt), vars(adaptx)) == opt
+
+
+HESSIAN = adaptx.hutchinson(lambda p: jnp.sum(p["w"] ** 2))
+ONE = {"w": jnp.ones((3, 3)), "b": jnp.ones(3)}
+SAID = {
+    "no key": (lambda: HESSIAN(ONE), TypeError, "hutchinson: the second argument must be one random key, got NoneType"),
+    "no random key": (lambda: HESSIAN(ONE, 0), TypeError, "must be one random key, got int; call estimate"),
+    "no loss": (
+        lambda: adaptx.hutchinson(lambda p: p["w"])(ONE, jax.random.key(0)),
+        TypeError, "hutchinson: the function must return one number, got shape \\(3, 3\\); reduce the loss",
+    ),
+    "no logits": (
+        lambda: adaptx.gauss_newton_bartlett(lambda p: jnp.sum(p["w"]))(ONE, jax.random.key(0)),
+        TypeError, "must return logits \\(…, classes\\), got shape \\(\\)",
+    ),
+    "half a hessian": (
+        lambda: adaptx.sophia().step(ONE, adaptx.sophia().init(ONE), ONE, hessian=1.0),
+        ValueError, "hessians lack 'b'.*pass a hessian of every parameter, such as adaptx.hutchinson gives",
+    ),
+    "grad_fn": (
+        lambda: adaptx.sam(adaptx.sgd()).step(ONE, adaptx.sam(adaptx.sgd()).init(ONE), ONE, grad_fn=ONE),
+        TypeError, "grad_fn must be a function of params, got dict; pass",
+    ),
+    "other betas": (
+        lambda: adaptx.trac(adaptx.sgd(), betas=(0.9, 0.99)).step(
+            ONE, adaptx.trac(adaptx.sgd(), betas=(0.9,)).init(ONE), ONE),
+        ValueError, "state belongs to trac_of_1, but this wrapper is trac_of_2",
+    ),
+    "beyond the ball": (lambda: adaptx.scion(2.0), ValueError, "scion: learning_rate must be at most 1 over"),
+    "probabilities": (lambda: adaptx.psgd_kron(max_prob=0.1, min_prob=0.5), ValueError, "min_prob must be at most"),
+    "a long seed": (lambda: adaptx.adam(noise=1.0, noise_seed=2**32), ValueError, "noise_seed must be below 2\\*\\*32"),
+    "a rate of a route": (lambda: adaptx.muon().replace(learning_rate=0.1), TypeError, "groups 'muon', 'adamw'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_was_tried_from_outside_is_said_in_one_sentence(name: str):
+    call, error, said = SAID[name]
+    with pytest.raises(error, match=said) as caught:
+        call()
+    assert len(str(caught.value)) < 400
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unconstrained_scion_takes_any_rate():
+    assert adaptx.scion(2.0, weight_decay=0.0).learning_rate is not None

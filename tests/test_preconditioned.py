@@ -251,6 +251,6 @@ print("laid")
 
 
 @pytest.mark.multi
-@pytest.mark.parametrize("kind", ["Auto", "Explicit"])
+@pytest.mark.parametrize("kind", ["Explicit", pytest.param("Auto", marks=pytest.mark.slow)])
 def test_factors_are_sharded_as_the_axis_they_belong_to(kind: str):
     assert "laid" in run_on_devices(8, "-c", PROGRAM, kind, *NAMES)

@@ -1,7 +1,9 @@
 """`adaptx show`: every name has a card with its equations, and the card agrees with the source and the engine."""
 
+import ast
 import dataclasses
 import inspect
+import math
 
 import jax
 import pytest
@@ -9,9 +11,11 @@ import pytest
 import adaptx
 from adaptx import controllers, optimizers, rules
 from adaptx.cli.main import main
-from adaptx.cli.show import cards, source
+from adaptx.cli.show import cards, ranges, source
 from adaptx.cli.show.slots import EXAMPLE, NAMES
 from adaptx.engine.tree import take_apart
+from adaptx.fields import Domain, domain_of
+from adaptx.values import Range
 from cases import plain
 
 
@@ -28,7 +32,7 @@ def shown(capsys):
 
 def test_every_registry_is_covered_and_names_are_unique():
     kinds = [optimizers.ALL, controllers.ALL, cards._functions(adaptx.schedules), cards._functions(adaptx.wrappers)]
-    names = [name for kind in kinds for name in kind]
+    names = [name for kind in kinds for name in kind] + list(cards.PIECES)
     assert sorted(names) == sorted(cards.registry())
     assert set(rules.ALL) <= set(cards.registry())
     assert {"inverse_sqrt", "constant_schedule", "schedule_free"} <= set(names)
@@ -43,7 +47,7 @@ def test_every_card_is_complete(shown, name):
     assert all(out.count(text.strip()) == 1 for text in card.texts)
     for _, fields in card.fields:
         for field in fields:
-            assert field.meaning, f"{name}: the field {field.name} has no comment with its range"
+            assert field.takes or field.meaning, f"{name}: the field {field.name} has no comment with its range"
     if card.kind in ("optimizer", "controller"):
         facts = dict(card.facts)
         assert facts["metrics"].startswith("learning_rate")
@@ -78,14 +82,119 @@ def test_controllers_tell_what_the_engine_does(name):
 def test_fields_are_the_source(shown):
     out = shown("adam")
     for words in ("m ← β₁ m + (1 − β₁) g                first moment                 Alg. 1, line 7", "arXiv:1412.6980",
-                  "in [0, 1)", "≥ 0, units of g", "1e-08", "True or False",
+                  "in [0, 1)", "≥ 0             units of g", "1e-08", "True or False",
                   "largest v so far (AMSGrad); not by default",
                   "1.016", "2.031", "pointwise  ", "adaptx.adam(learning_rate=0.001, b1=0.9"):  # fmt: skip
         assert words in out, words
-    fields = {field.name: field for field in source.fields_of(rules.Momentum)}
+    fields = {field.name: field for field in source.fields_of(rules.Momentum())}
     assert list(fields) == [field.name for field in dataclasses.fields(rules.Momentum)]
-    assert fields["dampening"] == ("dampening", "0", "τ, in [0, 1]")
-    assert {f.name: f.default for f in source.fields_of(controllers.threshold)}["low"] == "required"
+    assert fields["dampening"] == ("dampening", "0", "in [0, 1]", "τ")
+    assert ("low", "required", "≥ 0", "the rate where |g| > tau") in cards.card("threshold").fields[0][1]
+
+
+@pytest.mark.parametrize("name", optimizers.ALL)
+def test_defaults_are_those_of_the_optimizer(name):
+    opt = plain(name)()
+    for what, fields in cards.card(name).fields:
+        alone = what == "rule"
+        part, takes = (opt.rule, opt.of_rule) if alone else (opt.controller, ("base", *opt.of_controller))
+        assert [field.name for field in fields] == [field.name for field in dataclasses.fields(part)]
+        for field in fields:
+            value = getattr(part, field.name)
+            value = 1 - value.complement if hasattr(value, "complement") else value
+            told = ast.literal_eval(field.default)
+            number = not isinstance(value, (str, bool, type(None)))
+            assert told == (pytest.approx(value, rel=5e-6) if number else value), field
+            assert (field.takes == "fixed here") == (field.name not in takes), field
+
+
+def test_defaults_are_written_as_they_were_given():
+    for name, field, default in (("scion", "radius", "50"), ("tiger", "decay", "0.965"), ("lamb", "eps", "1e-06"),
+                                 ("stableadamw", "b2", "0.99"), ("apollo_mini", "rank", "1"), ("adam", "b1", "0.9"),
+                                 ("lars", "before", "True"), ("ldog", "scope", "'leaf'"), ("momo", "base", "1"),
+                                 ("hypergradient_additive", "mode", "'additive'")):  # fmt: skip
+        found = [f.default for _, fields in cards.card(name).fields for f in fields if f.name == field]
+        assert default in found, (name, field)
+
+
+@pytest.mark.parametrize("name", optimizers.ALL)
+def test_arguments_are_explained(shown, name):
+    out, parameters = shown(name), inspect.signature(optimizers.ALL[name]).parameters
+    for parameter in parameters:
+        explained = out.count(f"\n    {parameter}: ")
+        assert explained == (parameter != "engine"), parameter
+    assert out.lower().count("when to use it") == 1
+
+
+@pytest.mark.parametrize("name", rules.ALL)
+def test_declared_ranges_are_those_that_hold(name):
+    for field in dataclasses.fields(type(plain(name)().rule)):
+        domain, check = domain_of(field), field.metadata["check"]
+        assert domain is not None
+
+        def takes(value: object, name=field.name, check=check) -> bool:
+            try:
+                check(name, value)
+            except (TypeError, ValueError):
+                return False
+            return True
+
+        assert takes(None) == domain.optional
+        assert takes(True) == (not domain.names and domain.span is None)
+        assert all(map(takes, domain.names))
+        assert not takes("no such name")
+        if domain.span is None:
+            continue
+        span, many = domain.span, domain.count or 1
+        for end, is_open, out in ((span.low, span.open_low, -math.inf), (span.high, span.open_high, math.inf)):
+            if math.isfinite(end):
+                end, beyond = (int(end), int(end) - 1) if domain.whole else (end, math.nextafter(end, out))
+                assert takes((end,) * many if domain.several else end) == (not is_open), field.name
+                assert not takes((beyond,) * many if domain.several else beyond), field.name
+        assert takes(0.5) == (not domain.whole and not domain.several and span.excluded(0.5) is None)
+        assert not domain.several or takes((0.5,) * (many + 1)) == (domain.count is None)
+
+
+@pytest.mark.parametrize(
+    ("domain", "comment", "said"),
+    [
+        (Domain(Range(0.0)), "ρ ≥ 0, units of p", ("≥ 0", "ρ, units of p")),
+        (Domain(Range(0.0)), "> 0, or so", ("≥ 0", "> 0, or so")),
+        (Domain(Range(0.0, 1.0, open_low=True)), "in (0, 1], ≤ max_prob", ("in (0, 1]", "≤ max_prob")),
+        (Domain(Range(high=2.0), optional=True), "None for 1", ("≤ 2 or None", "None for 1")),
+        (Domain(Range(high=2.0, open_high=True)), "", ("< 2", "")),
+        (Domain(Range(1), whole=True), "steps, ≥ 1", ("integer ≥ 1", "steps")),
+        (Domain(Range(), several=True, count=3), "a, b, c", ("3 numbers", "a, b, c")),
+        (Domain(Range(0.0), several=True), "", ("numbers ≥ 0", "")),
+        (Domain(Range()), "ν, any number; in [0, 1] for a mean", ("any number", "ν; in [0, 1] for a mean")),
+        (Domain(), "whether", ("True or False", "whether")),
+        (Domain(names=("a", "b")), 'or "b", of it', ("one of 'a', 'b'", "of it")),
+        (None, 'or "b": of it', ("one of 'a', 'b'", "of it")),
+        (None, '"c", "a" or "b"', ("one of 'c', 'a', 'b'", "")),
+        (None, "β > 0; None for no bound", ("> 0 or None", "β; None for no bound")),
+        (None, "each in [0, 1)", ("each in [0, 1)", "")),
+        (None, "(low, high) of φ, 0 ≤ low ≤ high", ("", "(low, high) of φ, 0 ≤ low ≤ high")),
+        (None, "True or False", ("True or False", "")),
+    ],
+)
+def test_a_range_is_said_once(domain, comment, said):
+    assert ranges.told(domain, comment, "a") == said
+
+
+def test_a_rate_for_every_leaf_is_not_pointwise():
+    said = {name: dict(cards.card(name).facts)["pointwise"] for name in ("adam", "lars", "lamb", "stableadamw", "muon")}
+    assert said["adam"].startswith("yes, ")
+    assert said["muon"] == "no"
+    for name, other in (("lars", "the controller"), ("lamb", "the controller"), ("stableadamw", "clip_update_rms")):
+        assert said[name].startswith("the rule: yes, ")
+        assert f"; {other}: no, " in said[name]
+
+
+def test_pieces_have_a_card(shown):
+    assert "adam_mini_by_name, a piece" in shown("adam_mini_by_name")
+    assert "adaptx.ema(decay, debias=True, start='zero')" in shown("ema")
+    assert "head_size: ≥ 1" in shown("adam_mini_by_name")
+    assert all(name in adaptx.__dict__ for name in cards.PIECES)
 
 
 def test_optimizers_made_of_parts_show_both(shown):

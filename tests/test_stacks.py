@@ -79,10 +79,8 @@ def test_products_are_counted_once_for_a_shape(monkeypatch):
     p = {str(i): jnp.ones((4, 6)) for i in range(6)}
     stack, apart = (build("muon", rule, 0.1, {}) for rule in (rules.Muon(**FEW), Muon(**FEW)))
     assert (products(stack, p), products(apart, p)) == (6, 36)
-    monkeypatch.setattr(stacks, "MOST", 2 * 24)  # two leaves each
-    jax.clear_caches()
-    assert products(stack, p) == 18
-    jax.clear_caches()
+    monkeypatch.setattr(stacks, "MOST", 2 * 28)  # two leaves each, of a shape that was not traced before
+    assert products(stack, {k: jnp.ones((4, 7)) for k in p}) == 18
 
 
 PROGRAM = """

@@ -76,7 +76,7 @@ def read(opt: adaptx.Optimizer, state: adaptx.State, shape: tuple[int, ...]) -> 
     return slots_of(opt, state, jnp.zeros(shape))[0]
 
 
-@pytest.mark.parametrize("storage", ["int8", "bf16"])
+@pytest.mark.parametrize("storage", ["int8", pytest.param("bf16", marks=pytest.mark.slow)])
 def test_idle_second_moment_decays(storage: str):
     """v = 0.5, one element in 32 is 1 and keeps receiving g = 1: 1,000 steps later v is 0.999¹⁰⁰⁰ of what it was."""
     opt, live = adaptx.adam(RATE, storage=storage), jnp.arange(SIZE) % 32 == 0

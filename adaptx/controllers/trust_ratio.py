@@ -9,7 +9,8 @@ q ← min(q/base, max_ratio), so that the rate is min(q, max_ratio·base): LARC'
 You, Gitman & Ginsburg, "Large batch training of convolutional networks", 2017, arXiv:1708.03888; You et al., "Large
 batch optimization for deep learning", 2020, arXiv:1904.00962; Fong et al., "Improving layer-wise adaptive rate methods
 using trust ratio clipping", 2020, arXiv:2011.13584.
-Departs from the papers in: the rate is outside LARS's momentum buffer (equal while the rate is constant).
+Departs from the papers in: LARS divides by ‖g + λp‖ + ε, as in optax, the paper by ‖g‖ + λ‖p‖; the rate is outside
+LARS's momentum buffer (equal while the rate is constant).
 """
 
 from typing import NamedTuple

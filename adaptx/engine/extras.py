@@ -14,7 +14,8 @@ After it:
     cautious_decay  d ← d + λp·1[d p ≥ 0]                                Chen et al. 2025, arXiv:2510.12402
     clip_update_rms d ← d/max(1, RMS(ρ)/c), ρ the rule's `surprise`      Wortsman et al. 2023, arXiv:2304.13013
 
-A mask compares d with the g that the rule sees. The last line divides decoupled decay too: the paper divides the rate.
+A mask compares d with the g that the rule sees. clip_update_rms divides d after decoupled decay was added, which is the
+paper's division of the rate.
 Controllers see what comes out, the g of the first block and the d of the second.
 Rescale: 1 for "mask", 1/max(mean of the mask, 10⁻³) for "mean" (the authors' AdamW), n/(kept + 1) for "count" (the
 paper, the authors' Lion). A unit's weights are what agc's authors take: over axis 0 of two or three axes, all but the
@@ -194,6 +195,8 @@ def _name(option: str, value: str | None, valid: tuple[str, ...]) -> str | None:
 def _noise(given: Mapping[str, PyTree]) -> dict[str, PyTree]:
     """η, γ and the seed, in canonical form; the last two mean nothing without the first."""
     variance, seed = given.get("noise"), whole("noise_seed", given.get("noise_seed", 0), 0)
+    if seed >= 2**32:
+        raise ValueError(f"noise_seed must be below 2**32, of which seeds are taken modulo, got {seed}; take another.")
     decay = number("noise_decay", given.get("noise_decay", DECAY), 0.0)
     variance = None if variance is None else number("noise", variance, 0.0)
     if variance is not None and not (is_concrete(variance) and float(variance) == 0.0):

@@ -35,31 +35,47 @@ ELSEWHERE = {"momentum": "adaptx.momentum", "nesterov": "adaptx.momentum", "amsg
 class EngineOptions(TypedDict, total=False):
     """Keyword options of every optimizer.
 
-    weight_decay: coefficient λ ≥ 0 or a schedule, off at 0. decay_mode: "decoupled" (default) p ← p − lr·(d + λp), "l2"
-    g ← g + λp before the rule, "independent" p ← p − lr·d − λp, "corrected" p ← p − lr·(d + (lr/max_rate)·λp): AdamC
-    (arXiv:2506.02285), which its author has for layers that a normalization follows (decay_mask, or a route). max_rate:
-    the largest rate of the schedule, > 0; only for "corrected", and not needed there where the rate is a number.
-    decay_mask: which leaves decay: "matrices" (two axes or
-    more, and not named like a bias or a norm), a regex searched in the path, a function of (path, leaf), or a tree of
-    bools; all by default. lr_scale: factor ≥ 0 on the displacement per leaf, independent decay aside: a tree, {path
-    regex: factor} (the first match counts, the rest have 1), or a function of (path, leaf). max_norm: global-norm
-    clipping of the gradients, > 0, the norm in f32 or, where gradients are, f64; off by default.
+    Weight decay and the length of steps:
 
-    Off by default, in `engine/extras.py` with their equations: max_leaf_norm: the same leaf by leaf. agc: each unit's
-    gradient has at most this share of its weights' norm (0.01 in the paper). noise: the variance η of Gaussian noise on
-    the gradients, divided by (1 + t)**noise_decay (0.55); noise_seed: 0, 1, … centralize: gradients of matrices and
-    kernels minus their mean over what feeds a unit, the units lying on the "last" axis (as in flax) or the "first".
+    weight_decay: coefficient λ ≥ 0 or a schedule; off at 0.
+    decay_mode: "decoupled" (default) p ← p − lr·(d + λp); "l2" g ← g + λp before the rule; "independent"
+        p ← p − lr·d − λp; "corrected" p ← p − lr·(d + (lr/max_rate)·λp), which is AdamC (arXiv:2506.02285): its author
+        has it for layers that a normalization follows (decay_mask, or a route).
+    max_rate: the largest rate of the schedule, > 0; only for "corrected", and not needed there where the rate is a
+        number.
+    decay_mask: which leaves decay: "matrices" (two axes or more, and not named like a bias or a norm), a regex searched
+        in the path, a function of (path, leaf), or a tree of bools; all by default.
+    cautious_decay: decay only where d has the parameter's sign, or either is 0; off by default. Its equation too is in
+        `engine/extras.py`.
+    lr_scale: factor ≥ 0 on the displacement per leaf, independent decay aside: a tree, {path regex: factor} (the first
+        match counts, the rest have 1), or a function of (path, leaf).
+
+    Gradients and directions, off by default; equations of all but the first in `engine/extras.py`:
+
+    max_norm: global-norm clipping of the gradients, > 0, the norm in f32 or, where gradients are, f64.
+    max_leaf_norm: the same leaf by leaf.
+    agc: each unit's gradient has at most this share of its weights' norm (0.01 in the paper).
+    noise: the variance η of Gaussian noise on the gradients, divided by (1 + t)**noise_decay.
+    noise_decay: ≥ 0, 0.55 by default.
+    noise_seed: 0 (default), 1, …
+    centralize: gradients of matrices and kernels minus their mean over what feeds a unit, the units lying on the "last"
+        axis (as in flax) or the "first".
     cautious: d only where it has the gradient's sign, rescaled by nothing ("mask"), one over the share that is left
-    ("mean"), or n/(left + 1) ("count"). cautious_decay: decay only where d has the parameter's sign, or either is 0.
-    clip_update_rms: d and decoupled decay divided by the RMS of the gradient in the rule's metric over this, where
-    that is more than 1 (StableAdamW, 1 there).
+        ("mean"), or n/(left + 1) ("count").
+    clip_update_rms: d and decoupled decay divided by the RMS of the gradient in the rule's metric over this, where that
+        is more than 1 (StableAdamW, 1 there).
 
-    storage: "f32" (default), "bf16" or "int8", or one of these by slot ({"m": "bf16"}). storage_exclude: leaves that
-    stay f32: a least number of elements, 4096 by default, a path regex, or a tuple of these; 0 for none. layout: "leaf"
-    (default) or "packed". rounding: how bf16 and f16 parameters take an update: "nearest" (default), "stochastic",
-    "kahan" (a compensation array in the state) or "master" (an f32 copy in the state, which goes on by itself: what
-    else moves the parameters, such as a later link of a chain, does not reach it). skip_nonfinite: leave everything
-    as it was on a step whose gradients, their squares or the rule's other arguments are not finite; off by default.
+    State and what is shown:
+
+    storage: "f32" (default), "bf16" or "int8", or one of these by slot ({"m": "bf16"}).
+    storage_exclude: leaves that stay f32: a least number of elements, 4096 by default, a path regex, or a tuple of
+        these; 0 for none.
+    layout: "leaf" (default) or "packed".
+    rounding: how bf16 and f16 parameters take an update: "nearest" (default), "stochastic", "kahan" (a compensation
+        array in the state) or "master" (an f32 copy in the state, which goes on by itself: what else moves the
+        parameters, such as a later link of a chain, does not reach it).
+    skip_nonfinite: leave everything as it was on a step whose gradients, their squares or the rule's other arguments
+        are not finite; off by default.
     telemetry: True or names among grad_norm, update_norm, param_norm, to be found in `adaptx.metrics`; off by default.
     axis_name: inside `jax.shard_map`, the mesh axes along which parameters are split, for norms and controllers' sums.
     """

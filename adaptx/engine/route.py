@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..values import Scalar, static, value_class
+from ..values import Scalar, flag, static, value_class
 from .choices import Patterns, by_leaf, is_function
 from .cost import LeafCost
 from .freeze import Freeze
@@ -50,6 +50,7 @@ class Route(Transformation):
     options: Options  # of the whole tree
     by: Callable[[str, Array], str] | Frozen | tuple[tuple[str, str], ...] = static(default=())
     default: str | None = static(default=None)
+    together: bool = static(default=False)  # whether the groups are one optimizer to the user, who set patterns for all
 
     @property
     def requires(self) -> frozenset[str]:
@@ -93,7 +94,7 @@ class Route(Transformation):
         """(name, group, its leaves) of every group."""
         labels = self.labels(leaves)
         for name, group in self.groups.items():
-            yield name, group, leaves.only([label == name for label in labels])
+            yield name, group, leaves.only([label == name for label in labels], together=self.together)
 
     def members(self, leaves: Leaves, around: tuple[str, ...] = ()) -> list[Member]:
         """Every optimizer with its leaves, those of routes inside too."""
@@ -213,11 +214,13 @@ class Route(Transformation):
         groups = {name: changes.pop(name, group) for name, group in self.groups.items()}
         by = dict(self.by) if isinstance(self.by, tuple) else self.by.tree if isinstance(self.by, Frozen) else self.by
         whole = {name: value for name, value in self.options.given().items() if name in WHOLE}
-        return route(groups, **{"by": by, "default": self.default, **whole, **changes})
+        kept = {"by": by, "default": self.default, "together": self.together}
+        return route(groups, **{**kept, **whole, **changes})
 
     def __repr__(self) -> str:
         by = dict(self.by) if isinstance(self.by, tuple) else self.by
-        rest = [f"by={by!r}", *([f"default={self.default!r}"] if self.default else []), *self.options.changed()]
+        rest = [f"by={by!r}", *([f"default={self.default!r}"] if self.default else [])]
+        rest += [*(["together=True"] if self.together else []), *self.options.changed()]
         return f"route({self.groups!r}, {', '.join(rest)})"
 
 
@@ -225,6 +228,7 @@ def route(
     groups: Mapping[str, Transformation],
     by: Mapping[str, str] | Callable[[str, Array], str] | PyTree,
     default: str | None = None,
+    together: bool = False,
     **whole: PyTree,
 ) -> Route:
     """Several optimizers in one: which of them each leaf has.
@@ -236,6 +240,8 @@ def route(
         by: the group of every leaf: a tree like the parameters with a name at every leaf, {path regex: name} (the first
             match counts), or a function of (path, leaf).
         default: the group of leaves that by leaves out; None to refuse them.
+        together: whether a path pattern among the options of a group may be for leaves of another one, as where all
+            have the same options; otherwise a pattern that matches none of its group's leaves is refused.
         **whole: max_norm, skip_nonfinite, telemetry and axis_name, which decide over the whole tree (`EngineOptions`).
 
     Metrics are named by group, 'hidden/learning_rate'; those of the whole tree are not. `describe(params)` shows every
@@ -255,9 +261,11 @@ def route(
     for name in whole:
         if name not in WHOLE:
             raise TypeError(
-                f"route has no option {name!r}; its options are {', '.join(WHOLE)}, others are its groups'."
+                f"route has no option {name!r}; its options are {', '.join(WHOLE)}, others are those of its groups "
+                f"{', '.join(map(repr, groups))}, which opt.replace(name=opt.groups['name'].replace(…)) changes."
             )
-    return batched(Route(dict(groups), options("route()", whole), _by(by, tuple(groups)), default))
+    whole_tree = options("route()", whole)
+    return batched(Route(dict(groups), whole_tree, _by(by, tuple(groups)), default, flag("together", together)))
 
 
 def refuse_other_state(state: object) -> None:

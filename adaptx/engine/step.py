@@ -2,7 +2,7 @@
 
     norm of all gradients (norms.py), clipping factor, whether the step counts            here
     for every leaf: gradient -> slots, direction, what the controller measures            array.py, storage.py
-    sum over the leaves, update the controller's scalars, where the compiler cannot repeat it for every leaf
+    sum over the leaves, update the controller's scalars                          inside a conditional, see `update`
     for every leaf: direction -> displacement -> new parameter                            array.py, rounding.py
     metrics, step counter
 
@@ -125,7 +125,9 @@ def walk(plan: tuple[LeafPlan, ...], guard: Guard, part: Part, common: Common, n
     each = partial(on_leaves, plan=plan, gs=part.gs)
     found: list[Any] = [None] * len(plan)
     sums: list[Record] = []
-    apart = controller.measured or part.rule.batches  # a stack for the rule's eyes alone: parameters move in place
+    # two passes where sums come in between, and where leaves are stacked: the rule looks at the stack in the first, so
+    # that in the second every parameter moves in place
+    apart = controller.measured or part.rule.batches
     if apart:
         rows = list(zip(part.places, part.gs, before, strict=True))
         found = each(observe, shares=shares, rows=rows, stacked=part.rule.batches)
@@ -137,6 +139,7 @@ def walk(plan: tuple[LeafPlan, ...], guard: Guard, part: Part, common: Common, n
     shares = {kind: old._replace(tick=cast(k, kind)) for kind, old in shares.items()}
     seen = [one and in_place(one[0], place, part.rule) for one, place in zip(found, part.places, strict=True)]
     rows = list(zip(part.places, seen if apart else part.gs, before, after, strict=True))
+    # the direction waited for the new scalars: the rule looks only now, and the second pass has the stack too
     waits = part.rule.batches and not controller.sees_direction
     moved = each(move if apart else observe_and_move, shares=shares, rows=rows, stacked=waits)
     leaves = zip(moved, plan, part.places, strict=True)

@@ -10,6 +10,8 @@ import numpy as np
 from chex import ArrayTree
 from jaxtyping import Array, PyTree
 
+VARIABLE = jax.tree_util.GetAttrKey("value")  # what an nnx.Variable has its array under
+
 
 def is_none(x: object) -> bool:
     """None is a leaf here: a parameter that is not trained."""
@@ -45,6 +47,7 @@ class Leaves:
     treedef: PyTree
     trained: tuple[int, ...]  # positions of the trained leaves in `all`
     tree: PyTree
+    around: tuple[int, ...] | None = None  # where they are some of those of one optimizer, its trained leaves
 
     @cached_property
     def arrays(self) -> list[Array]:
@@ -57,15 +60,24 @@ class Leaves:
         every = paths(self.tree)
         return [every[i] for i in self.trained]
 
+    @cached_property
+    def known(self) -> list[str]:
+        """The paths that a pattern may mean: these leaves', or those of all groups of the optimizer they belong to."""
+        every = paths(self.tree)
+        return [every[i] for i in (self.trained if self.around is None else self.around)]
+
     @property
     def names(self) -> list[str]:
         """What to call each array in an error."""
         return self.paths
 
-    def only(self, chosen: Sequence[bool]) -> "Leaves":
-        """The same tree with some of the trained leaves, in order; the others are carried along."""
+    def only(self, chosen: Sequence[bool], *, together: bool = False) -> "Leaves":
+        """The same tree with some of the trained leaves, in order; the others are carried along.
+
+        together: whether all groups have the settings of one optimizer, so that a pattern is for all of its leaves.
+        """
         kept = tuple(i for i, keep in zip(self.trained, chosen, strict=True) if keep)
-        return replace(self, trained=kept)
+        return replace(self, trained=kept, around=(self.around or self.trained) if together else None)
 
     def join(self, arrays: Sequence[PyTree], others: Callable[[PyTree], PyTree]) -> PyTree:
         """A tree with `arrays` at the trained leaves and others(leaf) elsewhere."""
@@ -117,9 +129,16 @@ def nothing(leaf: object) -> None:
 
 
 def paths(tree: PyTree) -> list[str]:
-    """The path of every leaf (None counts), joined with '/'."""
+    """The path of every leaf (None counts), joined with '/'.
+
+    In a flax.nnx.State every leaf is the attribute `value` of a variable, which the same tree without its variables,
+    as nnx.Optimizer hands it over at a step, does not have: it is left out.
+    """
     entries, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_none)
-    return [jax.tree_util.keystr(path, simple=True, separator="/") or "(root)" for path, _ in entries]
+    every = [path for path, _ in entries]
+    if every and all(len(path) > 1 and path[-1] == VARIABLE for path in every):
+        every = [path[:-1] for path in every]
+    return [jax.tree_util.keystr(path, simple=True, separator="/") or "(root)" for path in every]
 
 
 def shortened(paths: Sequence[str], most: int = 12) -> str:
@@ -178,13 +197,13 @@ def gradients(grads: PyTree, leaves: Leaves, what: str = "gradient") -> list[PyT
         if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
             came = dtype or type(g).__name__
             raise TypeError(
-                f"{what} '{leaves.paths[k]}' is {came}, expected a real floating array; differentiate a real loss "
-                "with jax.grad."
+                f"{what} '{leaves.paths[k]}' is {came}, expected a real floating array; "
+                f"{_source(what, 'differentiate a real loss with jax.grad.')}"
             )
         if np.shape(g) != np.shape(p):
             raise ValueError(
                 f"{what} '{leaves.paths[k]}' has shape {np.shape(g)}, but the parameter has shape {np.shape(p)}; "
-                "gradients are jax.grad's output for the same parameters (under vmap, map both)."
+                + _source(what, "gradients are jax.grad's output for the same parameters (under vmap, map both).")
             )
     return found
 
@@ -205,8 +224,13 @@ def _spread(flat: list[PyTree], treedef: PyTree, leaves: Leaves, grads: PyTree, 
     whose = " which the parameters have" if lacking else " which the parameters lack" if foreign else ""
     raise ValueError(
         f"{what}s {where}{whose}: expected the tree of the parameters, {shortened(mine)}, got {shortened(theirs)}; "
-        "pass jax.grad's output for the same parameters."
+        + _source(what, "pass jax.grad's output for the same parameters.")
     )
+
+
+def _source(what: str, of_gradients: str) -> str:
+    """Where such a tree comes from: the remedy of a message."""
+    return of_gradients if "gradient" in what else f"pass a {what} of every parameter, such as adaptx.hutchinson gives."
 
 
 def as_arrays(leaves: list[PyTree]) -> list[PyTree]:

@@ -1,6 +1,7 @@
 """The optimizers: a rule, a learning rate and the engine options, a few lines each.
 
-`ALL` is the registry, `FAMILIES` the same by module.
+`ALL` is the registry, `FAMILIES` the same by module. Equations in full, and where they depart from the paper:
+`adaptx show NAME` or `rules/NAME.py`.
 """
 
 from collections.abc import Callable

@@ -22,7 +22,7 @@ def adam(
     """Adam: m ← β₁m + (1 − β₁)g, v ← β₂v + (1 − β₂)g², p ← p − lr·m̂/(√v̂ + ε).
 
     Args:
-        learning_rate: ≥ 0, a schedule, or an array for a batch.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g, outside the root and after the bias correction.
@@ -48,7 +48,17 @@ def adamw(
     nesterov: bool = False,
     **engine: Unpack[EngineOptions],
 ) -> Optimizer:
-    """Adam with decoupled weight decay λ = 0.01: p ← p − lr·(m̂/(√v̂ + ε) + λp). Arguments as in `adam`.
+    """Adam with decoupled weight decay λ = 0.01: p ← p − lr·(m̂/(√v̂ + ε) + λp).
+
+    Args:
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
+        b1: β₁ in [0, 1).
+        b2: β₂ in [0, 1).
+        eps: ε ≥ 0, in units of g, outside the root and after the bias correction.
+        debias: divide the moments by 1 − βᵗ.
+        amsgrad: use the largest second moment so far (of the uncorrected one, as torch does).
+        nesterov: Dozat's look-ahead with constant β₁.
+        **engine: see `EngineOptions`; weight_decay is 0.01 here.
 
     When to use it: transformers, and the baseline that everything else here has to beat.
 
@@ -70,7 +80,7 @@ def nadam(
     """NAdam: Adam that looks one step ahead, d = m̂/(√v̂ + ε), m̂ = μₜ₊₁m/(1 − Πₜ₊₁) + (1 − μₜ)g/(1 − Πₜ).
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1); μₜ = β₁(1 − ½·0.96^(ψt)) and Πₜ = μ₁…μₜ.
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g.
@@ -92,9 +102,19 @@ def nadamw(
     momentum_decay: Scalar | None = 4e-3,
     **engine: Unpack[EngineOptions],
 ) -> Optimizer:
-    """NAdam with decoupled weight decay λ = 0.01. Arguments as in `nadam`.
+    """NAdam with decoupled weight decay λ = 0.01: p ← p − lr·(m̂/(√v̂ + ε) + λp), m̂ as in `nadam`.
+
+    Args:
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
+        b1: β₁ in [0, 1).
+        b2: β₂ in [0, 1).
+        eps: ε ≥ 0, in units of g.
+        momentum_decay: ψ ≥ 0; None for a constant μ = β₁, as optax has it.
+        **engine: see `EngineOptions`; weight_decay is 0.01 here.
 
     When to use it: as nadam, with weight decay.
+
+    Dozat, 2016, openreview.net/forum?id=OM0jvwB8jIp57ZJjtNEZ; the decay: Loshchilov & Hutter, 2019, arXiv:1711.05101.
     """
     return build("nadamw", _nesterov(b1, b2, eps, momentum_decay), learning_rate, engine, usual={"weight_decay": 1e-2})
 
@@ -116,7 +136,8 @@ def radam(
     """RAdam: Adam's direction times r where the second moment is known well enough, else the mean gradient alone.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller; the first steps (five with this b2) are lr·m̂, as SGD's.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; the first steps (five with this b2) are
+            lr·m̂, as SGD's.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g.
@@ -140,7 +161,7 @@ def adamax(
     """AdaMax: u ← max(β₂u, |g| + ε), p ← p − lr·m̂/u.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g.
@@ -163,7 +184,7 @@ def stableadamw(
     """StableAdamW: AdamW (λ = 0.01) whose rate is lr/max(1, RMS(g/√max(v̂, ε²))), leaf by leaf.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g.

@@ -18,7 +18,7 @@ def adadelta(
     """Adadelta: v ← ρv + (1 − ρ)g², d = √(u + ε)/√(v + ε)·g, u ← ρu + (1 − ρ)d², p ← p − lr·d.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller; the paper has none.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; the paper has none.
         decay: ρ in [0, 1).
         eps: ε ≥ 0 below the line, in units of g².
         eps_step: ε ≥ 0 above it, in units of p²; None for eps.
@@ -42,7 +42,7 @@ def adabelief(
     """AdaBelief: s ← β₂s + (1 − β₂)(g − m)² + ε_root, p ← p − lr·m̂/(√ŝ + ε).
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g.
@@ -68,7 +68,7 @@ def yogi(
     """Yogi: v ← v − (1 − β₂)sign(v − g²)g², p ← p − lr·m̂/(√v̂ + ε).
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g.
@@ -97,7 +97,7 @@ def adabound(
     """AdaBound: Adam's rate of every coordinate clipped to bounds that close in on SGD's, times the mean gradient.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         final_lr: > 0, what the rate of every coordinate ends as where learning_rate is base_lr.
@@ -127,10 +127,10 @@ def qhadam(
     """QHAdam: p ← p − lr·((1 − ν₁)g + ν₁m̂)/(√((1 − ν₂)g² + ν₂v̂) + ε).
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
-        nu1: ν₁, the part of the mean in the step.
+        nu1: ν₁, the part of the mean in the step; any number, in [0, 1] for a mean.
         nu2: ν₂ in [0, 1], the part of the mean in the size.
         eps: ε ≥ 0, in units of g.
         **engine: see `EngineOptions`.
@@ -148,7 +148,7 @@ def kate(
     """KATE: b² ← b² + g², m² ← m² + ηg² + g²/(b² + ε), p ← p − lr·mg/(b² + ε).
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller, in units of g.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; in units of p·g.
         eta: η ≥ 0, in units of 1/g².
         eps: ε ≥ 0, in units of g².
         **engine: see `EngineOptions`.
@@ -171,14 +171,14 @@ def acprop(
     """ACProp: p ← p − lr·g/(√ŝ + ε), then s ← β₂s + (1 − β₂)(g − m)² + ε_root; the first step is lr·g.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1), of the mean gradient m.
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g.
         eps_root: ≥ 0, in units of g²; adds up in s.
         **engine: see `EngineOptions`.
 
-    When to use it: as AdaBelief, where Adam's step should not depend on the gradient it divides.
+    When to use it: as AdaBelief, but a gradient is never in its own denominator (as in ADOPT).
 
     Zhuang et al., 2021, arXiv:2110.05454.
     """
@@ -195,8 +195,8 @@ def madgrad(
     """MADGRAD: s ← s + λg, ν ← ν + λg², λ = (lr + ε)√t, p ← μp + (1 − μ)(x₀ − s/(∛ν + ε)), x₀ the first p.
 
     Args:
-        learning_rate: ≥ 0 or a schedule; it weighs the gradients, so that a controller's part of a rate, which comes
-            after the rule, changes the steps but not the weights.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch. It weighs the gradients; a controller's
+            part of a rate, which comes after the rule, changes the steps but not the weights.
         momentum: μ in [0, 1).
         eps: ε ≥ 0, in units of (lr·g²)^⅓.
         eps_rate: ε ≥ 0 in λ, in units of lr; None for eps, as the authors have it, 0 for the paper.

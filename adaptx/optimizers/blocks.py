@@ -40,7 +40,8 @@ def adam_mini_by_name(
     and the first of any other. A kernel of three axes (model, heads, head size) has a block a head ("head_axis").
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller, which sees every kind of block by itself.
+        learning_rate: ≥ 0, a schedule, a controller (which sees every kind of block by itself), or an array for a
+            batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g.
@@ -61,7 +62,7 @@ def adam_mini_by_name(
         blocks |= {"head": (0, head_size), "head_column": (-1, head_size)}
     groups = {name: adam_mini(learning_rate, b1, b2, eps, *block, **given) for name, block in blocks.items()}
     groups["element"] = adam(learning_rate, b1, b2, eps, **given)
-    return route(groups, Names(head_size) if by is None else by, "whole", **whole)
+    return route(groups, Names(head_size) if by is None else by, "whole", together=True, **whole)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,11 @@ from ..values import Scalar
 
 
 def sgd(learning_rate: Rate = 1e-2, **engine: Unpack[EngineOptions]) -> Optimizer:
-    """Stochastic gradient descent: p ← p − lr·g. Engine options: see `EngineOptions`.
+    """Stochastic gradient descent: p ← p − lr·g.
+
+    Args:
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
+        **engine: see `EngineOptions`.
 
     When to use it: gradients with little noise, convex problems, and as the baseline; wants a tuned rate and a
     schedule.
@@ -29,7 +33,7 @@ def momentum(
     """Momentum: v ← γv + (1 − τ)g, p ← p − lr·v; Nesterov: p ← p − lr·((1 − τ)g + γv).
 
     Args:
-        learning_rate: ≥ 0, a schedule, or an array for a batch.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         decay: γ in [0, 1).
         dampening: τ in [0, 1]; τ = γ gives the averaged form.
         nesterov: look one step ahead.
@@ -52,7 +56,7 @@ def adagrad(
     """AdaGrad: h ← h + g², p ← p − lr·g/√(h + ε), or g/(√h + ε) with eps_in_sqrt=False.
 
     Args:
-        learning_rate: ≥ 0, a schedule, or an array for a batch.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         eps: ε ≥ 0, in units of g² inside the root, of g outside.
         eps_in_sqrt: where ε stands.
         initial_accumulator: h₀ ≥ 0.
@@ -78,7 +82,7 @@ def rmsprop(
     """RMSProp: v ← βv + (1 − β)g², n = g/√(v + ε), p ← p − lr·n; with momentum b ← μb + n, p ← p − lr·b.
 
     Args:
-        learning_rate: ≥ 0, a schedule, or an array for a batch.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         decay: β in [0, 1).
         eps: ε ≥ 0, in units of g² inside the root, of g outside.
         eps_in_sqrt: n = g/√(v + ε), or g/(√v + ε).

@@ -22,7 +22,8 @@ def sophia(
     `train_step(loss_fn, opt, extra={"hessian": adaptx.hutchinson(loss_fn, every=10)})` does it all.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller; the longest step of a coordinate, as Lion's.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; the longest step of a coordinate, as
+            Lion's.
         b1: β₁ in [0, 1), of the mean gradient.
         b2: β₂ in [0, 1), of the mean diagonal of the Hessian.
         gamma: γ ≥ 0, in units of p; 0.01 for `hutchinson` (Sophia-H), 0.05 for `gauss_newton_bartlett` (Sophia-G).
@@ -46,13 +47,13 @@ def adahessian(
     window: str = "first",
     **engine: Unpack[EngineOptions],
 ) -> Optimizer:
-    """AdaHessian: v ← β₂v + (1 − β₂)D², D = |ĥ| averaged over parts of an array, p ← p − lr·m̂/(√v̂ᵏ + ε).
+    """AdaHessian: v ← β₂v + (1 − β₂)D², D = |ĥ| averaged over parts of an array, p ← p − lr·m̂/((√v̂)ᵏ + ε).
 
     Its update and step take hessian=, ĥ as a tree like the parameters, or None for none at this step:
     `train_step(loss_fn, opt, extra={"hessian": adaptx.hutchinson(loss_fn)})` does it all.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of (g/p)ᵏ.

@@ -18,7 +18,7 @@ from .adam_family import adamw as make_adamw
 Which = str | Callable[[str, Array], bool] | None  # a path regex, a function of (path, leaf), or by names and shapes
 Rest = Mapping[str, Any] | Literal[False] | None  # hyperparameters of adamw, or no adamw
 
-SHARED = ("storage", "storage_exclude", "rounding")  # options of the matrices that the rest has too
+SHARED = ("storage", "storage_exclude", "rounding", "lr_scale")  # options of the matrices that the rest has too
 AUXILIARY: Mapping[str, Any] = {"learning_rate": 3e-4, "b1": 0.9, "b2": 0.95, "eps": 1e-10, "weight_decay": 0.0}
 # a part of a path that names what stands before or behind the hidden layers
 ENDS = re.compile(
@@ -99,4 +99,5 @@ def with_adamw(
     beside: dict[str, PyTree] = {**AUXILIARY, **shared, **(adamw or {})}
     rest = make_adamw(**beside)
     whole = {key: x for key, x in engine.items() if key in WHOLE}
-    return route({name: matrices, "adamw": rest}, hidden_matrices(hidden, name, "adamw"), **whole)
+    groups = {name: matrices, "adamw": rest}
+    return route(groups, hidden_matrices(hidden, name, "adamw"), together=True, **whole)

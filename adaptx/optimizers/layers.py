@@ -20,7 +20,7 @@ def lars(
     """LARS: momentum on gradients scaled, leaf by leaf, by coefficient·‖p‖/(‖g + λp‖ + ε); weight decay λ is l2.
 
     Args:
-        learning_rate: a number ≥ 0 or a schedule.
+        learning_rate: ≥ 0, a schedule, or an array for a batch; no controller: the trust ratio is one.
         decay: γ of the momentum, in [0, 1).
         nesterov: look one step ahead.
         coefficient: > 0.
@@ -52,7 +52,7 @@ def lamb(
     """LAMB: Adam's direction with weight decay, scaled leaf by leaf by φ(‖p‖)/‖d‖.
 
     Args:
-        learning_rate: a number ≥ 0 or a schedule.
+        learning_rate: ≥ 0, a schedule, or an array for a batch; no controller: the trust ratio is one.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g.

@@ -22,7 +22,8 @@ def adafactor(
     """Adafactor: Adam's second moment of a matrix as a row and a column, steps relative to the parameter's size.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller; the paper's is `lambda t: min(1e-2, 1/sqrt(t + 1))`.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; the paper's is `lambda t: min(1e-2,
+            1/sqrt(t + 1))`.
         decay_rate: c > 0; the second moment's decay is 1 − t^(−c).
         eps1: ε₁ ≥ 0, in units of g².
         eps2: ε₂ ≥ 0, the least size of a parameter, in its units.
@@ -58,7 +59,7 @@ def came(
     """CAME: Adafactor's update, its mean divided by the root of how far updates lie from it, both factored.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1), of the mean update.
         b2: β₂ in [0, 1), of the squared gradient.
         b3: β₃ in [0, 1), of the squared distance.
@@ -77,10 +78,10 @@ def came(
 def sm3(
     learning_rate: Rate = 0.1, b1: Scalar | None = 0.9, eps: Scalar = 0.0, **engine: Unpack[EngineOptions]
 ) -> Optimizer:
-    """SM3: AdaGrad whose sums are kept for rows, columns and slices; an entry has the least of its own.
+    """SM3: AdaGrad with sums for rows, columns and slices; an entry's sum is the least over the slices it lies in.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1), of the mean of normalized gradients; None for none.
         eps: ε ≥ 0, in units of g².
         **engine: see `EngineOptions`.
@@ -102,10 +103,10 @@ def galore(
     gap: int = 200,
     **engine: Unpack[EngineOptions],
 ) -> Optimizer:
-    """GaLore: Adam on q'g, its step taken back by q: the gradient's leading singular vectors, new ones now and then.
+    """GaLore: Adam on qᵀg, its step taken back by q: the gradient's leading singular vectors, new ones now and then.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g.
@@ -133,10 +134,10 @@ def apollo(
     scaling: str = "channel",
     **engine: Unpack[EngineOptions],
 ) -> Optimizer:
-    """APOLLO: gradients, every channel as much longer as Adam makes its random projection to a few dimensions.
+    """APOLLO: each channel's gradient times ‖Adam's step‖/‖gradient‖, both in a random projection to `rank` dimensions.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g, before the correction of bias.
@@ -164,10 +165,10 @@ def apollo_mini(
     gap: int = 200,
     **engine: Unpack[EngineOptions],
 ) -> Optimizer:
-    """APOLLO-Mini: gradients, every matrix as much longer as Adam makes its random projection to one dimension.
+    """APOLLO-Mini: each matrix's gradient times ‖Adam's step‖/‖gradient‖, both in a random projection to one dimension.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g, before the correction of bias.
@@ -190,7 +191,7 @@ def sgd_sai(
     """SGD-SaI: momentum, every array's rate multiplied by ‖g‖/(σ(g) + ε) of its first gradient.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         decay: μ of the mean gradient, in [0, 1).
         eps: ε ≥ 0, in units of g.
         **engine: see `EngineOptions` (the authors train with a weight_decay of 0.01).
@@ -215,7 +216,7 @@ def adam_mini(
     """Adam-mini: Adam with one second moment for every block of an array, the mean square of the block's gradient.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g.

@@ -4,9 +4,9 @@ from typing import Unpack
 
 from .. import rules
 from ..engine.optimizer import Optimizer, Rate, build
-from ..engine.options import EngineOptions
+from ..engine.options import EngineOptions, flat
 from ..engine.transformation import Transformation
-from ..values import Scalar
+from ..values import Scalar, is_concrete
 from .hidden import Rest, Which, with_adamw
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
@@ -30,7 +30,7 @@ def muon(
     """Muon: momentum made orthogonal, for hidden matrices; embeddings, heads, vectors and scalars are AdamW's.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller, of the matrices.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; of the matrices.
         decay: μ of the mean gradient, in [0, 1).
         eps: ε ≥ 0, in units of the Frobenius norm.
         coefficients: a, b and c of the Newton-Schulz iteration.
@@ -44,8 +44,9 @@ def muon(
         hidden: the matrices Muon has, a path regex or a function of (path, leaf) that says True; see `hidden_matrices`.
         adamw: hyperparameters of `adamw` for the rest, with which learning_rate is 3e-4, b1 0.9, b2 0.95, eps 1e-10 and
             weight_decay 0; False for Muon alone, an optimizer of matrices and nothing else.
-        **engine: see `EngineOptions`. The rest has storage, storage_exclude and rounding too, unless adamw names
-            others; what decides over the whole tree does; the other options are the matrices' own.
+        **engine: see `EngineOptions`. Options over the whole tree (max_norm, skip_nonfinite, telemetry, axis_name) hold
+            for both. storage (one name, not slot by slot), storage_exclude, rounding and lr_scale hold for the rest too
+            unless adamw= names others. All other options are the matrices' own.
 
     The groups of the state are 'muon' and 'adamw', and `describe(params)` says which leaf is where.
 
@@ -77,7 +78,7 @@ def normuon(
     """NorMuon: Muon with every row, a neuron, divided by the root of its mean square over time; AdamW for the rest.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller, of the matrices.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; of the matrices.
         decay: μ of the mean gradient, in [0, 1).
         b2: β₂ in [0, 1), of the rows' mean squares.
         eps: ε ≥ 0, in units of the Frobenius norm.
@@ -115,7 +116,7 @@ def dion(
     """Dion: momentum made orthonormal in a few directions, what they miss kept for later; AdamW for the rest.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller, of the matrices.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; of the matrices.
         decay: μ of the part of the momentum that a step has used, in [0, 1).
         eps: ε ≥ 0, beside the length of a column, in units of g.
         rank_fraction: directions relative to the shorter side, in (0, 1].
@@ -154,7 +155,7 @@ def scion(
         route({"hidden": scion(lr), "ends": scion(lr, norm="sign", radius=3000.0)}, by={"embed|head": "ends"}, …)
 
     Args:
-        learning_rate: in [0, 1], a schedule or a controller.
+        learning_rate: in [0, 1/weight_decay], a schedule, a controller, or an array for a batch.
         decay: β = 1 − α of the mean gradient, in [0, 1).
         norm: "spectral", "sign", "column" or "row" of matrices; arrays with fewer axes have their root mean square.
         radius: ρ ≥ 0, of the ball, or of the step without weight decay; in units of p.
@@ -170,5 +171,11 @@ def scion(
 
     Pethick et al., 2025, arXiv:2502.07529.
     """
+    pull = flat(engine).get("weight_decay", 1.0)
+    if is_concrete(learning_rate) and is_concrete(pull) and learning_rate * pull > 1:
+        raise ValueError(
+            f"scion: learning_rate must be at most 1 over weight_decay={pull!r}, got {learning_rate!r}: a step is that "
+            "share of the way to the ball's edge; take less, or weight_decay=0 for the unconstrained form."
+        )
     rule = rules.Scion(decay, norm, radius, eps, coefficients, steps, view, output, precision)
     return build("scion", rule, learning_rate, engine, usual={"weight_decay": 1.0})

@@ -19,8 +19,8 @@ def adan(
     """Adan: p ← p − lr·(m̂ + β₂v̂)/(√n̂ + ε), v the mean change of gradients, n the mean of (g + β₂Δ)².
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
-        b1: β₁ in [0, 1), of the mean gradient (1 − the paper's).
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
+        b1: β₁ in [0, 1), of the mean gradient; all three are 1 − the paper's.
         b2: β₂ in [0, 1), of the mean change.
         b3: β₃ in [0, 1), of the mean square.
         eps: ε ≥ 0, in units of g.
@@ -44,7 +44,7 @@ def adopt(
     """ADOPT: m ← β₁m + (1 − β₁)clip(g/max(√v, ε), (t − 1)^¼), p ← p − lr·m, then v ← β₂v + (1 − β₂)g².
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller. The first step only measures.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch. The first step only measures.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, the least size a gradient is divided by, in its units.
@@ -70,7 +70,7 @@ def ademamix(
     """AdEMAMix: p ← p − lr·(m̂₁ + αm₂)/(√v̂ + ε), m₂ a mean with the long memory of β₃.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         b3: β₃ in [0, 1); begin long runs with `schedules.half_life(b1, b3, steps)`.
@@ -97,7 +97,7 @@ def simplified_ademamix(
     """Simplified AdEMAMix: m ← β₁m + g, p ← p − lr·(αg + m)/(√v̂ + ε).
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller; about 1 − b1 times Adam's, m being a sum.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; about 1 − b1 times Adam's, m being a sum.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         alpha: α ≥ 0, weight of the gradient itself.
@@ -121,7 +121,7 @@ def laprop(
     """LaProp: m ← β₁m + (1 − β₁)g/(√v̂ + ε), p ← p − lr·m/(1 − β₁ᵗ).
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g.
@@ -145,7 +145,7 @@ def mars(
     """MARS: Adam on c = g + γβ₁/(1 − β₁)·(g − the gradient before), cut to length 1 in every array.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of c.
@@ -169,7 +169,7 @@ def novograd(
     """NovoGrad: v ← β₂v + (1 − β₂)‖g‖² of every array, m ← β₁m + g/(√v + ε), p ← p − lr·m.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1).
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of g.

@@ -25,7 +25,7 @@ def shampoo(
     """Shampoo: gradients between the inverse roots of their second moments of rows and of columns.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller; the grafted method's.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; the grafted method's.
         b1: β₁ in [0, 1), of the mean gradient; None for none.
         b2: β₂ in [0, 1), of the factors; None for their sums, which is the first paper.
         eps: ε ≥ 0, added to the factors' eigenvalues, in units of g².
@@ -61,7 +61,7 @@ def soap(
     """SOAP: Adam in the eigenbasis of the gradient's second moments of rows and of columns. Its first step only looks.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
         b1: β₁ in [0, 1), of the mean gradient.
         b2: β₂ in [0, 1), of the squared gradient in the basis.
         eps: ε ≥ 0, in units of g; added before the correction of bias.
@@ -72,7 +72,8 @@ def soap(
         one_sided: a factor for the shorter axis alone.
         **engine: see `EngineOptions`; the authors' weight decay is 0.01.
 
-    When to use it: where steps are dear and memory is not; Adam's rates fit, and one hyperparameter more than Adam's.
+    When to use it: where steps are dear and memory is not; Adam's rates fit; `every` is the one
+    hyperparameter to choose beside Adam's.
 
     Vyas et al., 2024, arXiv:2409.11321.
     """
@@ -93,7 +94,8 @@ def splus(
     """SPlus: the sign of the mean gradient in the eigenbasis of its second moments of rows and of columns.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller; about Adam's times twice the width of the matrices.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; about Adam's times twice the width of the
+            matrices.
         b1: β₁ in [0, 1), of the mean gradient.
         b2: β₂ in [0, 1), of the factors.
         every: ≥ 1, steps from one refresh of the basis to the next.
@@ -130,7 +132,7 @@ def psgd_kron(
     """PSGD Kron: a triangle for the rows and one for the columns, fitted step by step until they whiten the gradient.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller; about a third of Adam's.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; about a third of Adam's.
         b1: β₁ in [0, 1), of the mean gradient.
         precond_lr: μ ≥ 0, of the fit.
         precond_init_scale: > 0, of the preconditioner's root.

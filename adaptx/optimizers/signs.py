@@ -12,7 +12,7 @@ def lion(learning_rate: Rate = 1e-4, b1: Scalar = 0.9, b2: Scalar = 0.99, **engi
     """Lion: p ← p − lr·sign(β₁m + (1 − β₁)g), then m ← β₂m + (1 − β₂)g.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller; three to ten times smaller than Adam's.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; three to ten times smaller than Adam's.
         b1: β₁ in [0, 1), of the step.
         b2: β₂ in [0, 1), of the mean.
         **engine: see `EngineOptions`; weight_decay three to ten times larger than AdamW's.
@@ -29,7 +29,7 @@ def signum(learning_rate: Rate = 1e-4, decay: Scalar = 0.9, **engine: Unpack[Eng
     """Signum: m ← βm + (1 − β)g, p ← p − lr·sign(m); decay 0 is signSGD.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller; the length of every coordinate's step.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; the length of every coordinate's step.
         decay: β in [0, 1).
         **engine: see `EngineOptions`.
 
@@ -41,7 +41,12 @@ def signum(learning_rate: Rate = 1e-4, decay: Scalar = 0.9, **engine: Unpack[Eng
 
 
 def tiger(learning_rate: Rate = 1e-3, decay: Scalar = 0.965, **engine: Unpack[EngineOptions]) -> Optimizer:
-    """Tiger: Signum with β = 0.965 and decoupled weight decay λ = 0.01. Arguments as in `signum`.
+    """Tiger: Signum with β = 0.965 and decoupled weight decay λ = 0.01.
+
+    Args:
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; the length of every coordinate's step.
+        decay: β in [0, 1).
+        **engine: see `EngineOptions`; weight_decay is 0.01 here.
 
     When to use it: as lion with one coefficient, for language models trained with little memory.
 
@@ -62,7 +67,8 @@ def rprop(
     For gradients of the whole data; batches confuse it.
 
     Args:
-        learning_rate: ≥ 0, a schedule or a controller; the length of the first step, and the unit of step_sizes.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; the length of the first step, and the
+            unit of step_sizes.
         eta_minus: η⁻ in (0, 1).
         eta_plus: η⁺ > 1.
         step_sizes: least and most, in learning rates (torch's 1e-6 and 50 at its rate of 1e-2).

@@ -1,4 +1,4 @@
-"""The rules, one family a file. `ALL`, the registry tests and the command line walk, has those that are optimizers."""
+"""The rules, one rule a file. `ALL`, the registry tests and the command line walk, has those that are optimizers."""
 
 from .acprop import Acprop as Acprop
 from .adabelief import Adabelief as Adabelief

@@ -1,6 +1,6 @@
 """Adan: adaptive Nesterov momentum.
 
-    Δ = g − (the gradient before), 0 at the first step
+    Δ = g − g₋                           g₋ the gradient before; Δ = 0 at the first step
     m ← β₁ m + (1 − β₁) g                mean gradient                Algorithm 1, line 3
     v ← β₂ v + (1 − β₂) Δ                mean difference              line 4
     n ← β₃ n + (1 − β₃)(g + β₂ Δ)²       mean square                  line 5
@@ -28,7 +28,7 @@ class Means(NamedTuple):
     m: Weighed  # mean gradient, units of g
     v: Weighed  # mean difference of gradients, units of g
     n: Unsigned  # mean square of the gradient looked ahead, units of g²
-    g: Signed  # the gradient before
+    g: Signed  # g₋, the gradient before
 
 
 @value_class

@@ -7,8 +7,8 @@
     G ← G · min(1, γ n / ‖G‖),  n ← ‖G‖  norm-growth limiter: n is the norm before; none without γ or where n = 0
     d = α c G                            c = √(1 − β₂ᵗ) / (1 − β₁ᵗ); the engine does p ← p − lr·d
 
-On matrices longer along their rows, others transposed: q mixes the shorter axis, a channel is an entry of the longer
-one. The last two axes are the matrix, those before a batch; norms of G and s of "tensor" are of the whole array. Other
+A matrix that is not wider than tall is transposed first: q mixes its shorter axis, a channel is an entry of the longer.
+The last two axes are the matrix, those before a batch; norms of G and s of "tensor" are of the whole array. Other
 arrays, and matrices whose shorter axis is no longer than r, have Adam with d = c u. q is not kept but drawn again at
 every step, from a seed that stays the same for `gap` steps. α = √(shorter axis / r) makes up for the norms that r
 dimensions lack (scale=None). APOLLO-Mini is r = 1, "tensor" and α = √128.

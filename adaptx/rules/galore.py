@@ -5,9 +5,9 @@
     m ← β₁ m + (1 − β₁) R,  v ← β₂ v + (1 − β₂) R²                     kept as they are where q changes
     d = α q m̂ / (√v̂ + ε)                m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ); the engine does p ← p − lr·d
 
-On matrices longer along their rows, others transposed: the shorter axis is what q has r vectors of. The last two axes
-are the matrix, those before a batch. Other arrays, and matrices whose shorter axis is no longer than r, have Adam, α
-aside.
+A matrix that is not wider than tall is transposed first, so that q's columns are as long as its shorter axis. The last
+two axes are the matrix, those before a batch. Other arrays, and matrices whose shorter axis is no longer than r, have
+Adam, without α.
 Zhao et al., "GaLore: memory-efficient LLM training by gradient low-rank projection", 2024, arXiv:2403.03507,
 Algorithm 2; square matrices and r ≥ the shorter axis as in the authors' program ("std") and as it is used.
 Departs from the paper in: singular vectors have signs here, the largest entry positive, which d sees because moments

@@ -4,7 +4,8 @@
     m² ← m² + η g² + g² / (b² + ε)       line 4
     d = m g / (b² + ε)                   line 5; the engine does p ← p − lr·d
 
-d has the unit of 1/g: rates grow with the gradients.
+d has the unit of 1/g, so that larger gradients give shorter steps: where the loss is doubled, lr has to double. Slot b
+holds b², slot m holds m².
 Choudhury et al., "Remove that square root: a new efficient scale-invariant version of AdaGrad", 2024, arXiv:2403.02648,
 Algorithm 1.
 Departs from the paper in: ε, which stands where the authors' program has it; 0/0 is 0.
@@ -20,8 +21,8 @@ from ..values import Scalar, value_class
 
 
 class Sums(NamedTuple):
-    b: Unsigned  # sum of squared gradients, units of g²
-    m: Unsigned  # sum of squared gradients over it, no unit; and η times their squares
+    b: Unsigned  # b², the sum of squared gradients, units of g²
+    m: Unsigned  # m², no unit: the sum of g² / (b² + ε), and η times that of g²
 
 
 @value_class

@@ -6,7 +6,8 @@
     z = x₀ − s / (∛ν + ε)                dual averaging
     p ← μ p + (1 − μ) z                  the engine does p ← p − lr·d, d = (p − that) / lr
 
-With x = x₀ − p in place of x₀, the last two lines are x ← μ x + (1 − μ) s / (∛ν + ε), and d = (x − x before) / lr.
+With the distance y = x₀ − p in place of x₀, the last two lines are y ← μ y + (1 − μ) s / (∛ν + ε), and d is
+(y − y before) / lr. Slot v holds ν, slot x holds y.
 The way grows with lr^(2/3); under a schedule every gradient keeps the weight of its step. Nothing in s is forgotten, so
 that 8-bit storage of it makes p wander.
 Defazio & Jelassi, "Adaptivity without compromise: a momentumized, adaptive, dual averaged gradient method for
@@ -29,8 +30,8 @@ from ..values import Decay, Scalar, value_class
 
 class Sums(NamedTuple):
     s: Weighed  # weighted sum of gradients, units of lr·g
-    v: Unsigned  # weighted sum of squared gradients, units of lr·g²
-    x: Weighed  # how far p has come, x₀ − p, units of p
+    v: Unsigned  # ν, weighted sum of squared gradients, units of lr·g²
+    x: Weighed  # y, how far p has come, x₀ − p, units of p
 
 
 @value_class

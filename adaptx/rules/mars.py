@@ -26,7 +26,7 @@ from ..values import Decay, Scalar, value_class
 class Moments(NamedTuple):
     m: Weighed  # mean corrected gradient, at most 1 long
     v: Unsigned  # mean square of it
-    g: Signed  # the gradient before
+    g: Signed  # g₋, the gradient before
 
 
 @value_class

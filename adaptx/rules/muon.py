@@ -3,7 +3,7 @@
     m ← μ m + (1 − μ) g                  mean gradient
     u = (1 − μ) g + μ m                  Nesterov; else u = m
     X = u / (‖u‖_F + ε)                  transposed where it has more rows than columns, and back at the end
-    five times:  A = X Xᵀ,  X ← a X + (b A + c A²) X                   Newton-Schulz: all singular values near 1
+    `steps` times (5):  A = X Xᵀ,  X ← a X + (b A + c A²) X            Newton-Schulz: all singular values near 1
     d = s X                              the engine does p ← p − lr·d
     s = √max(1, rows / columns)          scale="spectral"
     s = 0.2 √max(rows, columns)          scale="rms": updates as long as Adam's, so that its rates and decay fit
@@ -48,7 +48,7 @@ class Muon(Rule):
     batches = True
     ranks = (2, 3, 4, 5)
     momenta = ("decay",)
-    reference = "arXiv:2502.16982"
+    reference = "kellerjordan.github.io/posts/muon, arXiv:2502.16982"
 
     def advance(self, g, s, p, k):
         return Mean(ema(s.m, g, self.decay))

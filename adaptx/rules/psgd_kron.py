@@ -7,7 +7,7 @@
         Q_L ← Q_L − μ triu(A Aᵀ − B Bᵀ) Q_L / ‖A Aᵀ + B Bᵀ‖                 μ = precond_lr
         Q_R ← Q_R − μ triu(Aᵀ A − Bᵀ B) Q_R / ‖Aᵀ A + Bᵀ B‖
     x = Q_LᵀQ_L m̂ Q_RᵀQ_R
-    d = x · min(1, clip_rms / RMS(x))                                       the engine does p ← p − lr·d
+    d = x · min(1, clip_rms / (RMS(x) + 10⁻¹²))                             the engine does p ← p − lr·d
 
 Q_L and Q_R are upper triangles, from √precond_init_scale · I, and the norm is the lower bound ‖C c‖ / ‖c‖, c being the
 product of the symmetric C with its longest column. Q is a diagonal, and the norm its largest element, for an axis of
@@ -21,9 +21,9 @@ blocks, each a matrix with factors of its own, the last one as short as it comes
 matrix. Arrays with fewer axes have one diagonal, from precond_init_scale.
 Li, "Preconditioned stochastic gradient descent", 2015, arXiv:1512.04202; Li, "Stochastic Hessian fittings with Lie
 groups", 2024, arXiv:2402.11858; schedule, bounds, clipping and diagonals as in github.com/evanatyourservice/kron_torch.
-Departs from the paper in: V's noise stays out of the gradient that is preconditioned; a zero h fits nothing, as Q would
-grow without end; every leaf draws for itself whether it is balanced; leading axes are a batch, where the program merges
-them with a neighbor; blocks.
+Departs from that program in: V's noise stays out of the gradient that is preconditioned; every leaf draws for itself
+whether it is balanced; leading axes are a batch, where the program merges them with a neighbor; blocks. From the papers
+too in: a zero h fits nothing, as Q would grow without end.
 """
 
 from typing import NamedTuple
@@ -48,7 +48,7 @@ from ..factors import (
 from ..fields import choice, count, rate, real, switch
 from ..matrices import is_matrix
 from ..numerics import counter_uniform, debias, divide, ema, filled, normals
-from ..values import Decay, Scalar, value_class
+from ..values import Decay, Scalar, is_concrete, value_class
 
 AXES = (-2, -1)
 SMALLEST = 2.0**-11.5  # the root of what f32 rounds 1 by, whatever the arithmetic
@@ -84,6 +84,11 @@ class PsgdKron(Rule):
     draws = True
     momenta = ("b1",)
     reference = "arXiv:2402.11858"
+
+    def __post_init__(self):
+        super().__post_init__()
+        if is_concrete(self.min_prob) and is_concrete(self.max_prob) and self.min_prob > self.max_prob:
+            raise ValueError(f"min_prob must be at most max_prob={self.max_prob!r}, got {self.min_prob!r}; swap them.")
 
     def initial(self, name, p):
         if name == "m":

@@ -1,10 +1,11 @@
-"""QHAdam: quasi-hyperbolic Adam, a mean of the gradient and its moment above and below.
+"""QHAdam: quasi-hyperbolic Adam, a mean of gradient and moment in the numerator and in the denominator.
 
     m ← β₁ m + (1 − β₁) g,  v ← β₂ v + (1 − β₂) g²                    equations of section 5
     d = ((1 − ν₁) g + ν₁ m̂) / (√((1 − ν₂) g² + ν₂ v̂) + ε)            m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ)
                                          the engine does p ← p − lr·d
 
-ν₁ = ν₂ = 1 is Adam, ν₁ = 0 RMSProp; ν₁ = 0.7, β₁ = 0.995 is what the paper suggests beside ν₂ = 1.
+ν₁ = ν₂ = 1 is Adam; ν₁ = 0, ν₂ = 1 is RMSProp with the bias of v corrected; ν₁ = 0.7, β₁ = 0.995 is what the paper
+suggests beside ν₂ = 1.
 Ma & Yarats, "Quasi-hyperbolic momentum and Adam for deep learning", 2019, arXiv:1810.06801, section 5.
 Departs from the paper in: the root is at least 1e-19 (f32), so that 0/0 is 0 whatever ε.
 """
@@ -29,8 +30,8 @@ class Qhadam(Rule):
 
     b1: Decay | Scalar = rate(0.995)  # in [0, 1)
     b2: Decay | Scalar = rate(0.999)  # in [0, 1)
-    nu1: Scalar = real(0.7)  # ν₁, no unit
-    nu2: Scalar = real(1.0, low=0.0, high=1.0)  # ν₂
+    nu1: Scalar = real(0.7)  # ν₁, any number; in [0, 1] for a mean
+    nu2: Scalar = real(1.0, low=0.0, high=1.0)  # ν₂, in [0, 1]
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     Slots = Moments
     momenta = ("b1",)

@@ -8,14 +8,15 @@
     lmo(m) = rows mᵢ / (‖mᵢ‖ √inputs + ε)                                                norm="row"
     lmo(m) = m / (RMS(m) + ε)            arrays with fewer than two axes
 
+lmo(m) is the point of the unit ball that lies furthest along m: the paper's, which minimizes, with the opposite sign.
 Rows are the outputs of a matrix, columns its inputs. Of more than two axes the last two are the matrix, unless `view`
 joins them.
 The constrained form, p ← (1 − lr) p − lr ρ lmo(m), keeps every layer in a ball of radius ρ. It is decoupled weight
 decay with the coefficient 1, the constructor's default; without decay this is the unconstrained form.
 Pethick et al., "Training deep learning models with norm-constrained LMOs", 2025, arXiv:2502.07529, Algorithms 1 and 2
 and Table 2; ε and the row form as in the authors' program, github.com/LIONS-EPFL/scion.
-Departs from the paper in: the iteration sums in f32, and on the CPU runs in f32 throughout; a kernel of more than two
-axes is its matrix, without another factor for its size.
+Departs from the paper in: ε, and norm="row", which are the program's; the iteration sums in f32, and on the CPU runs in
+f32 throughout; a kernel of more than two axes is its matrix, without another factor for its size.
 """
 
 from dataclasses import replace

@@ -22,9 +22,9 @@ Gupta, Koren & Singer, "Shampoo: preconditioned stochastic tensor optimization",
 delayed roots: Anil et al., "Scalable second order optimization for deep learning", 2020, arXiv:2002.09018; the order of
 a step, blocks and the moments: Shi et al., "A distributed data-parallel PyTorch implementation of the distributed
 Shampoo optimizer", 2023, arXiv:2309.06497.
-Departs from the paper in: ε is added where the root is taken instead of being the first factor; leading axes are a
-batch, where tensors have a factor for every axis; eigenvalues below the rounding of the largest count as that; rows and
-columns that never had a gradient stay; 0/0 is 0.
+Departs from Gupta et al. in: ε is added where the root is taken instead of being the first factor. From all three
+papers in: leading axes are a batch, where tensors have a factor for every axis; eigenvalues below the rounding of the
+largest count as that; rows and columns that never had a gradient stay; 0/0 is 0.
 """
 
 from dataclasses import replace

@@ -25,6 +25,7 @@ class Estimate:
     seed: int = 0  # ≥ 0
     has_aux: bool = False  # whether function returns (what is wanted, aux)
     name: ClassVar[str] = ""  # of what makes it
+    scalar: ClassVar[bool] = True  # whether function returns a number
 
     def __post_init__(self) -> None:
         if not callable(self.function):
@@ -34,14 +35,29 @@ class Estimate:
         whole("seed", self.seed, 0)
         flag("has_aux", self.has_aux)
 
-    def __call__(self, params: PyTree, key: Array, *batch: PyTree) -> PyTree:
-        """The estimate at params; None at leaves that are not trained."""
+    def __call__(self, params: PyTree, key: Array | None = None, *batch: PyTree) -> PyTree:
+        """The estimate at params; None at leaves that are not trained.
+
+        Raises:
+            TypeError: where key is none, or the function returns what is not estimated from.
+        """
+        if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) or jnp.ndim(key):
+            raise TypeError(
+                f"{self.name}: the second argument must be one random key, got {type(key).__name__}; call "
+                "estimate(params, jax.random.key(0), *batch)."
+            )
         arrays, rest = split(params)
         trained = [x if is_trained(x) else None for x in arrays]
 
         def value(trained: list[PyTree]) -> Array:
             found = self.function(join(merged(trained, arrays), rest), *batch)
-            return found[0] if self.has_aux else found
+            found = found[0] if self.has_aux else found
+            if (jnp.ndim(found) == 0) != self.scalar:
+                raise TypeError(
+                    f"{self.name}: the function must return {'one number' if self.scalar else 'logits (…, classes)'}, "
+                    f"got shape {jnp.shape(found)}; {'reduce the loss' if self.scalar else 'return them, not a loss'}."
+                )
+            return found
 
         return join(self._diagonal(value, trained, key), without(rest))
 
@@ -67,7 +83,7 @@ class Hutchinson(Estimate):
 class GaussNewtonBartlett(Estimate):
     """n ĝ ⊙ ĝ, ĝ the gradient of the mean cross entropy of n labels drawn from the model's own logits."""
 
-    name = "gauss_newton_bartlett"
+    name, scalar = "gauss_newton_bartlett", False
 
     def _diagonal(self, value: Callable[..., Array], trained: list[PyTree], key: Array) -> list[PyTree]:
         def drawn(trained: list[PyTree]) -> tuple[Array, int]:

@@ -63,6 +63,10 @@ def schedule_free(
         r: weight of later steps, tʳ, ≥ 0.
         power: weight of the learning rate, ≥ 0.
         learning_rate: > 0, the one of an optax transformation, which does not tell it; None for an adaptx optimizer.
+
+    When to use it: runs whose length is not decided beforehand, in place of a schedule that decays to their end.
+
+    Defazio et al., 2024, arXiv:2405.15682.
     """
     b = number("b", b, 0.0, 1.0, open_low=True, open_high=True)
     rate = None if learning_rate is None else number("learning_rate", learning_rate, 0.0, open_low=True)
@@ -73,12 +77,16 @@ def schedule_free(
 
 
 def lookahead(opt: GradientTransformation, k: int = 5, alpha: Scalar = 0.5) -> Lookahead:
-    """Lookahead around an optimizer: every k steps the slow weights move by α toward the fast ones, which follow.
+    """Lookahead around an optimizer: every k steps slow weights move by α toward its, which follow: see `Lookahead`.
 
     Args:
         opt: an adaptx optimizer, or any optax transformation.
         k: steps between synchronizations, ≥ 1.
         alpha: in (0, 1].
+
+    When to use it: an optimizer whose steps are large and noisy: slow weights are steadier, for one array more.
+
+    Zhang et al., 2019, arXiv:1907.08610.
     """
     alpha = number("alpha", alpha, 0.0, 1.0, open_low=True)
     return batched(Lookahead(transformation("lookahead", opt), alpha, whole("k", k, 1)))
@@ -90,7 +98,7 @@ def averaged(
     power: Several | None = None,
     horizon: Several | None = None,
 ) -> Averaged:
-    """Averages of the parameters, to evaluate with `adaptx.eval_params`; training itself is unchanged.
+    """Averages of the parameters, to evaluate with `adaptx.eval_params`; training itself is unchanged: see `Averaged`.
 
     Several at once are a tuple of numbers, or {name: number}, of any of the three; they cost an array each, and
     `eval_params(opt, state, params, horizon=…)` says which, by its name or number.
@@ -100,6 +108,11 @@ def averaged(
         decay: of the exponential average, in [0, 1).
         power: γ ≥ 0 of a polynomial average in place of the exponential one (pass decay=None); 8 for DoG.
         horizon: steps h ≥ 1 of an exponential average whose decay is 1 − 1/h (pass decay=None).
+
+    When to use it: wherever the rate does not decay to zero, and around `dog` and `splus`, which are meant to be
+    evaluated so; one array an average.
+
+    Polyak & Juditsky, 1992, doi:10.1137/0330046; power: Shamir & Zhang, 2013, arXiv:1212.1824.
     """
     given = {"decay": decay, "power": power, "horizon": horizon}
     given = {what: x for what, x in given.items() if x is not None}
@@ -150,6 +163,10 @@ def sam(
         adaptive: whether the neighbourhood of every weight is as large as the weight (ASAM); or for which leaves, as
             decay_mask has it: the authors' program leaves vectors out, "matrices".
         eta: η ≥ 0, which adaptive adds to |p|; None for the authors' 0.01.
+
+    When to use it: small data sets, where networks fit more than they generalize and a step may cost two gradients.
+
+    Foret et al., 2020, arXiv:2010.01412; adaptive: Kwon et al., 2021, arXiv:2102.11600.
     """
     inner = transformation("sam", opt)
     refuse_inside("sam", inner, {"sam": "sam is inside already; one is enough"})
@@ -170,6 +187,10 @@ def grokfast(
         alpha: α in [0, 1), decay of the average of gradients.
         lamb: λ ≥ 0, weight of the slow component.
         window: steps ≥ 1 whose mean takes the place of the average (pass alpha=None); the authors have 100 with λ = 5.
+
+    When to use it: tasks that are memorized long before they are understood (grokking), mostly small and algorithmic.
+
+    Lee et al., 2024, arXiv:2405.20233.
     """
     if (alpha is None) == (window is None):
         raise ValueError(
@@ -195,6 +216,11 @@ def trac(
         betas: discounts of past bets, each in [0, 1).
         s_init: > 0, the scale of a bet.
         eps: > 0, units of gradient times parameter.
+
+    When to use it: tasks that change under way, as in lifelong reinforcement learning, where a network that went far
+    from its start stops learning.
+
+    Muppidi, Zhang & Yang, 2024, arXiv:2405.16642.
     """
     inner = transformation("trac", opt)
     refuse_inside("trac", inner, INSIDE_TRAC)
@@ -215,6 +241,10 @@ def shield(opt: GradientTransformation, factor: Scalar = 0.2, tolerance: Scalar 
         factor: on the rate at every trip, in (0, 1).
         tolerance: > 0, standard deviations of the loss over the last good block.
         block: steps, ≥ 1.
+
+    When to use it: a learning rate that may be too large, because a controller raises it or nobody tuned it.
+
+    No paper.
     """
     inner = transformation("shield", opt)
     if wrapped_in(inner, "shield"):

@@ -21,6 +21,8 @@ class Averaged(Wrapper):
     A horizon of h steps is a decay of b = 1 − 1/h: while t < h it is about the mean of all steps, then of the last h.
     A polynomial average looks back over a part of training, 1 / (1 + γ), however long that is.
     Polyak & Juditsky, 1992, doi:10.1137/0330046; polynomial: Shamir & Zhang, 2013, arXiv:1212.1824.
+    Departs from the papers in: the exponential average, which neither has; the parameters before the first step have
+    no weight in any.
     """
 
     inner: Transformation
@@ -87,7 +89,8 @@ class Lookahead(Wrapper):
         every k steps:  s ← s + α (p − s),  p ← s                        evaluated at s
 
     Zhang, Lucas, Hinton & Ba, "Lookahead optimizer: k steps forward, 1 step back", 2019, arXiv:1907.08610, Algorithm 1.
-    The inner optimizer's slots are kept across the synchronization.
+    Departs from the paper in: nothing; of what it leaves open, the inner optimizer's slots are kept across the
+    synchronization.
     """
 
     inner: Transformation

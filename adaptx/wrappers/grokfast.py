@@ -20,9 +20,10 @@ class Grokfast(OnGradients):
         alpha     s ← α s + (1 − α) g, s = g at the first step;  g ← g + λ s                           Algorithm 2
         window    s = the mean of the last w gradients;  g ← g + λ s  from the w-th step on            Algorithm 1
 
-    Lee, Kang, Kim & Lee, "Grokfast: accelerated grokking by amplifying slow gradients", 2024, arXiv:2405.20233, and the
-    authors' program, whose average starts at the first gradient and whose window waits until it is full.
+    Lee, Kang, Kim & Lee, "Grokfast: accelerated grokking by amplifying slow gradients", 2024, arXiv:2405.20233.
     One array is kept of every parameter, with a window w of them.
+    Departs from the paper in: the average starts at the first gradient and the window waits until it is full, as in the
+    authors' program; g + λ s stays in range where g is.
     """
 
     inner: Transformation

@@ -65,7 +65,7 @@ class Sam(OnGradients):
                 "adaptx.train_step, or pass grad_fn= to update or step."
             )
         if not callable(grad_fn):
-            raise TypeError(f"grad_fn must be a function of params, got {grad_fn!r}; pass jax.grad(loss).")
+            raise TypeError(f"grad_fn must be a function of params, got {type(grad_fn).__name__}; pass jax.grad(loss).")
         ps = as_arrays(leaves.arrays)
         refuse_local(self.axis_name, ps, "sam's norm")
         mask = self.adaptive.tree if isinstance(self.adaptive, Frozen) else self.adaptive

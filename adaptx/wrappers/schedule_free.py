@@ -23,9 +23,11 @@ class ScheduleFree(Wrapper):
         c = w / Σw,  w = tʳ · (largest γ so far)^power
         x ← (1 − c) x + c z                                   evaluated at x
 
-    Defazio et al., "The road less scheduled", 2024, arXiv:2405.15682, Algorithm 1 and the authors' code.
+    Defazio et al., "The road less scheduled", 2024, arXiv:2405.15682, Algorithm 1 and the authors' program.
     x is recovered from y and z, so z is the one extra array; beside narrow parameters y is kept in f32 too, and the
     optimizer inside works on that.
+    Departs from the paper in: w has the largest γ so far and tʳ, as in the program, where the paper has γ²; the
+    optimizer inside is any, and γ is its learning rate alone, without the program's correction of bias.
     """
 
     inner: Transformation

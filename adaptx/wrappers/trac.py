@@ -50,6 +50,12 @@ class Trac(Wrapper):
     shows = ("s",)
     wide = True
 
+    @property
+    def kind(self) -> str:
+        """What its state belongs to: σ and v lie there for so many β."""
+        usual = len(self.betas) == len(type(self).betas)
+        return self.family if usual else f"{self.family}_of_{len(self.betas)}"
+
     def start(self) -> dict[str, Scalar]:
         """σ and √v by β, and Σ s."""
         one = np.ones(len(self.betas))

@@ -3,20 +3,28 @@
 import dataclasses
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import adaptx
 from adaptx import base, controllers, optimizers, schedules, wrappers
 from adaptx.base import Controller, Rule
+from adaptx.engine.optimizer import Optimizer
 
 from ..registries import ENGINE_OPTIONS, RATE, equations
 from ..words import InputError, meant
 from .slots import Slot, marks_of, slots_of
-from .source import Field, called, fields_of, first_line, hyperparameters, shown
+from .source import Field, arguments, called, fields_of, first_line, hyperparameters, shown, when
+
+# functions that optimizers are put together with, or whose results some take
+PIECES = ("route", "freeze", "hidden_matrices", "adam_mini_by_name", "scale_by_rule", "ema", "bias_correction",
+          "hutchinson", "gauss_newton_bartlett")  # fmt: skip
+# engine options under which an element sees others
+SEE_ARRAYS = ("max_norm", "max_leaf_norm", "agc", "centralize", "clip_update_rms")
 
 
 @dataclass(frozen=True)
@@ -24,7 +32,7 @@ class Card:
     """All there is to say of a name."""
 
     name: str
-    kind: str  # "optimizer", "controller", "schedule" or "wrapper"
+    kind: str  # "optimizer", "controller", "schedule", "wrapper" or "piece"
     line: str  # one sentence
     call: str  # how it is called, defaults included
     texts: list[str]  # docstrings, equations and reference
@@ -42,6 +50,7 @@ def registry() -> dict[str, tuple[str, Callable[..., object]]]:
         "controller": controllers.ALL,
         "schedule": _functions(schedules),
         "wrapper": _functions(wrappers),
+        "piece": {name: getattr(adaptx, name) for name in PIECES},
     }
     return {name: (kind, make) for kind, names in kinds.items() for name, make in names.items()}
 
@@ -77,14 +86,11 @@ def _optimizer(name: str) -> Card:
     opt = make(adamw=False) if routes else make()
     rule, controller = opt.rule, opt.controller if opt.of_controller else None
     doc = inspect.getdoc(make) or ""
-    told = [doc] if rule.name != name else []
-    fields, facts = [("rule", fields_of(type(rule)))], _rule_facts(rule)
-    if not told:
-        facts.insert(0, ("when to use it", when(doc)))
-    texts = [*told, equations(rule)]
+    fields, facts = [("rule", fields_of(rule, opt.of_rule))], [("when to use it", when(doc)), *_rule_facts(opt)]
+    texts = [arguments(doc, alone=rule.name == name), equations(rule)]
     if controller is not None:
         texts.append(equations(controller))
-        fields.append(("controller", fields_of(type(controller))))
+        fields.append(("controller", fields_of(controller, ("base", *opt.of_controller))))
         facts += _controller_facts(controller)
     facts += _noisy_quadratic_of(name, alone=controller is not None)
     facts += [("metrics", ", ".join(opt.metric_names)), ("engine options", ", ".join(ENGINE_OPTIONS))]
@@ -96,12 +102,6 @@ def _optimizer(name: str) -> Card:
     family, members = next((family, names) for family, names in optimizers.FAMILIES.items() if name in names)
     facts.append(("family", f"{family}: {', '.join(members)}"))
     return Card(name, "optimizer", first_line(doc), call, texts, slots_of(rule), fields, facts, family)
-
-
-def when(doc: str) -> str:
-    """What a constructor's docstring says of when to use it, in one line."""
-    told = doc.partition("When to use it: ")[2]
-    return " ".join(told.partition("\n\n")[0].split())
 
 
 def _references(*parts: Rule | Controller | None) -> list[str]:
@@ -117,7 +117,17 @@ def _controller(name: str, made: Controller) -> Card:
     facts = [*([("here", preset)] if preset else []), *_controller_facts(made), *_noisy_quadratic_under(name)]
     facts += [("metrics", ", ".join(optimizers.sgd(made).metric_names)), ("reference", made.reference or "none")]
     return Card(name, "controller", line, call, [equations(made)], marks_of(made),
-                [("controller", fields_of(type(made)))], facts)  # fmt: skip
+                [("controller", fields_of(_plain(function) or made, _parameters(function)))], facts)  # fmt: skip
+
+
+def _plain(function: Callable[..., Any] | None) -> Controller | None:
+    """What a controller's constructor makes by itself, where it makes anything: the registry gives it a rate."""
+    takes = _parameters(function) or {}
+    return function() if function and all(p.default is not p.empty for p in takes.values()) else None
+
+
+def _parameters(function: Callable[..., Any] | None) -> Mapping[str, inspect.Parameter] | None:
+    return inspect.signature(function).parameters if function else None
 
 
 def _preset(made: Controller) -> str:
@@ -130,20 +140,34 @@ def _preset(made: Controller) -> str:
     return ", ".join(f"{name}={shown(value)}" for name, value, other in pairs if value != other)
 
 
-def _rule_facts(rule: Rule) -> list[tuple[str, str]]:
+def _rule_facts(opt: Optimizer) -> list[tuple[str, str]]:
+    rule, whose = opt.rule, " of the rule" if opt.of_controller else ""
     scaled = {0.0: "leaves d as it is", 1.0: "scales d by c"}.get(
         float(rule.degree), f"scales d by c to the {rule.degree}"
     )
     return [
-        ("pointwise", "yes: an element sees nothing but itself" if rule.pointwise else "no"),
-        ("degree", f"{rule.degree}: scaling every gradient by c {scaled} (ε aside)"),
+        ("pointwise", _pointwise(opt) if rule.pointwise else "no"),
+        ("degree", f"{rule.degree}{whose}: scaling every gradient by c {scaled} (ε aside)"),
         ("needs", ", ".join(("gradients", *(["parameters"] if rule.reads_params else []), *sorted(rule.requires)))),
         ("takes", "any array" if rule.ranks is None else f"arrays with {base.counts_in_words(rule.ranks)} axes"),
     ]
 
 
+def _pointwise(opt: Optimizer) -> str:
+    """Of an optimizer whose rule is: what its controller and its options see beside."""
+    controller = opt.controller
+    whole = [f"the controller: no, {_scope(controller)}"] if controller.measured or controller.scope == "leaf" else []
+    changed = [option.partition("=")[0] for option in opt.options.changed()]
+    whole += [f"{name}: no, it looks at whole arrays" for name in SEE_ARRAYS if name in changed]
+    return "; ".join([f"{'the rule: ' if whole else ''}yes, an element sees nothing but itself", *whole])
+
+
+def _scope(made: Controller) -> str:
+    return {"global": "one rate"}.get(made.scope, f"one rate per {made.scope}")
+
+
 def _controller_facts(made: Controller) -> list[tuple[str, str]]:
-    scope = {"global": "one rate", "leaf": "one rate per leaf"}.get(made.scope, f"one rate per {made.scope}")
+    scope = _scope(made)
     extra = (f", {name}={'loss' if name == 'value' else '…'}" for name in sorted(made.requires))
     needs = f"gradients and parameters{''.join(extra)}"
     derived = "any rule"

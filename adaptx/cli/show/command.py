@@ -32,7 +32,7 @@ def command(
         out.print(_slots(one))
     for what, fields in one.fields:
         if fields:
-            table = _table(f"Hyperparameters of the {what}", "name", "default", "range and unit")
+            table = _table(f"Hyperparameters of the {what}", "name", "default", "range", "meaning")
             for field in fields:
                 table.add_row(*map(Text, field))
             out.print(table)
@@ -72,5 +72,6 @@ def _slots(one: Card) -> Table:
 def _table(title: str, *columns: str) -> Table:
     table = titled(title)
     for column in columns:
-        table.add_column(column, justify="right" if column in (*NAMES, "B/param") else "left", overflow="fold")
+        justify = "right" if column in (*NAMES, "B/param") else "left"
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column == "name")
     return table

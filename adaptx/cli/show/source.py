@@ -6,9 +6,17 @@ import inspect
 import io
 import textwrap
 import tokenize
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import lru_cache
 from typing import NamedTuple
+
+from adaptx.fields import domain_of
+from adaptx.values import Decay
+
+from .ranges import told
+
+ENGINE = "**engine: see `EngineOptions`."  # of an Args block: the card lists the options itself
+WHEN = "When to use it: "
 
 
 class Field(NamedTuple):
@@ -16,16 +24,24 @@ class Field(NamedTuple):
 
     name: str
     default: str
-    meaning: str  # range and unit
+    takes: str  # its range
+    meaning: str  # symbol, unit and what it is
 
 
-def fields_of(cls: type) -> list[Field]:
-    """The hyperparameters of a class with the comments behind them."""
-    notes = comments(cls)
-    return [
-        Field(f.name, "required" if f.default is dataclasses.MISSING else shown(f.default), notes.get(f.name, ""))
-        for f in hyperparameters(cls)
-    ]
+def fields_of(made: object, settable: Collection[str] | None = None) -> list[Field]:
+    """The hyperparameters of a rule or a controller: its values, the ranges, the comments behind them.
+
+    Args:
+        made: an instance with the defaults of its constructor, which its class need not have.
+        settable: those that the constructor takes; None for all.
+    """
+    notes, out = comments(type(made)), []
+    for f in hyperparameters(type(made)):
+        value = getattr(made, f.name)
+        takes, meaning = told(domain_of(f), notes.get(f.name, ""), f.default)
+        takes = takes if settable is None or f.name in settable else "fixed here"
+        out.append(Field(f.name, "required" if f.default is dataclasses.MISSING else shown(value), takes, meaning))
+    return out
 
 
 def hyperparameters(cls: type) -> tuple[dataclasses.Field, ...]:
@@ -53,8 +69,27 @@ def first_line(text: str | None) -> str:
     return (text or "").strip().split("\n")[0].rstrip()
 
 
+def when(doc: str) -> str:
+    """What a constructor's docstring says of when to use it, in one line."""
+    return " ".join(doc.partition(WHEN)[2].partition("\n\n")[0].split())
+
+
+def arguments(doc: str, alone: bool) -> str:
+    """A constructor's docstring without when to use it, which `when` has.
+
+    Args:
+        doc: the docstring.
+        alone: without the sentence it begins with too, where the equations of its rule follow.
+    """
+    parts = [part for part in doc.split("\n\n") if not part.startswith(WHEN)]
+    parts = parts[1:] if alone else parts
+    return "\n\n".join("\n".join(line for line in part.split("\n") if line.strip() != ENGINE) for part in parts)
+
+
 def shown(value: object) -> str:
-    """A default value, floats in six digits."""
+    """A default value, floats in six digits, decay rates as they were given."""
+    if isinstance(value, Decay):
+        return shown(value.rate)
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, tuple):
