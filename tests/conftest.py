@@ -7,19 +7,38 @@ COMPILER=full in the environment it translates as for users; continuous integrat
 
 import gc
 import os
+from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import version
+from pathlib import Path
 
 import jax
 import pytest
 
 from probes import Compilations
+from turns import EVERY
+
+TESTS = Path(__file__).parent
 
 QUICK = "--xla_backend_optimization_level=0 --xla_cpu_parallel_codegen_split_count=1"
 if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 11):  # later ones do not know it, and abort
     QUICK += " --xla_cpu_use_fusion_emitters=false"
 if os.environ.get("COMPILER") != "full":  # read when jax first looks for devices; programs of their own inherit it
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK}"
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest leaves out what is marked
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Every so many-th cell of the tests in turns.py stays fast."""
+    seen: Counter[str] = Counter()
+    for item in items:
+        file, name = item.path.relative_to(TESTS).as_posix(), getattr(item, "originalname", item.name)
+        every = EVERY.get(file, {}).get(name, 1)
+        if every > 1 and not item.get_closest_marker("slow"):
+            if seen[f"{file}::{name}"] % every:
+                item.add_marker("slow")
+                item.add_marker("catalogue")
+            seen[f"{file}::{name}"] += 1
 
 
 @pytest.fixture(autouse=True, scope="module")

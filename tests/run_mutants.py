@@ -18,6 +18,16 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+OPTIONS = [
+    "-x",
+    "-q",
+    "-n",
+    "0",
+    "-p",
+    "no:cacheprovider",
+    "-m",
+    "catalogue or not slow",
+]  # whatever turns.py leaves out
 PASSED, FAILED = 0, 1  # pytest's exit codes; the rest are usage and collection errors
 
 
@@ -28,7 +38,7 @@ def environment(tree: Path) -> dict[str, str]:
 
 def run_tests(tree: Path, selection: list[str]) -> int:
     """Pytest's exit code for a selection in a copy of the tree."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *selection]
+    command = [sys.executable, "-m", "pytest", *OPTIONS, *selection]
     return subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True).returncode
 
 
@@ -52,8 +62,8 @@ def verdict(tree: Path, mutant: dict) -> str:
 ALL_AT_ONCE = """
 import json, sys
 import pytest
-options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider"]
-codes = [int(pytest.main([*options, *selection])) for selection in json.loads(sys.argv[1])]
+options, selections = json.loads(sys.argv[1])
+codes = [int(pytest.main([*options, *selection])) for selection in selections]
 print("codes", *codes)
 """
 
@@ -61,7 +71,7 @@ print("codes", *codes)
 def unchanged_fails(tree: Path, mutants: list[dict]) -> list[str]:
     """Selections that do not pass although nothing was changed."""
     selections = list(dict.fromkeys(tuple(m["tests"]) for m in mutants))
-    command = [sys.executable, "-c", ALL_AT_ONCE, json.dumps(selections)]
+    command = [sys.executable, "-c", ALL_AT_ONCE, json.dumps([OPTIONS, selections])]
     done = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True)
     last = (done.stdout.splitlines() or [""])[-1].split()
     if last[:1] != ["codes"]:

@@ -211,5 +211,10 @@ def test_what_was_tried_from_outside_is_said_in_one_sentence(name: str):
     assert "\n" not in str(caught.value)
 
 
+def test_a_key_of_either_kind_is_taken():
+    one, other = (HESSIAN(ONE, key) for key in (jax.random.key(3), jax.random.PRNGKey(3)))
+    assert_trees_all_equal(one, other)
+
+
 def test_an_unconstrained_scion_takes_any_rate():
     assert adaptx.scion(2.0, weight_decay=0.0).learning_rate is not None

@@ -408,7 +408,7 @@ REFUSED = {
     "agc": (lambda: adaptx.adam(agc=0.0), r"agc must lie in \(0, inf\)"),
     "negative_noise": (lambda: adaptx.adam(noise=-1.0), r"noise must lie in \[0, inf\)"),
     "no_params": (lambda: (o := adaptx.sgd(agc=0.1)).update(G, o.init(P)), "without params, which agc needs"),
-    "whole": (lambda: adaptx.route({"a": adaptx.sgd()}, by={"w": "a"}, agc=0.1), "others are its groups'"),
+    "whole": (lambda: adaptx.route({"a": adaptx.sgd()}, by={"w": "a"}, agc=0.1), "others are those of its groups"),
 }
 
 

@@ -13,6 +13,15 @@ from ..values import flag, whole
 from .trees import join, merged, split, without
 
 
+def _is_key(x: PyTree) -> bool:
+    """Whether x is one random key, typed or as jax had them before."""
+    dtype = getattr(x, "dtype", None)
+    if dtype is None:
+        return False
+    typed = jnp.issubdtype(dtype, jax.dtypes.prng_key)
+    return jnp.ndim(x) == (0 if typed else 1) and bool(typed or dtype == jnp.uint32)
+
+
 @dataclass(frozen=True)
 class Estimate:
     """An estimate from random numbers: a function of (params, key, *batch), a tree like the gradients.
@@ -41,7 +50,7 @@ class Estimate:
         Raises:
             TypeError: where key is none, or the function returns what is not estimated from.
         """
-        if not jnp.issubdtype(getattr(key, "dtype", None), jax.dtypes.prng_key) or jnp.ndim(key):
+        if key is None or not _is_key(key):
             raise TypeError(
                 f"{self.name}: the second argument must be one random key, got {type(key).__name__}; call "
                 "estimate(params, jax.random.key(0), *batch)."

@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
@@ -12,6 +13,7 @@ from adaptx import optimizers, rules
 from adaptx.base import Rule
 from adaptx.engine.transformation import Transformation
 from cases import CASES, NAMES, VARIANTS, plain
+from turns import EVERY
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -80,3 +82,11 @@ def test_every_flag_of_every_rule_is_switched_by_some_case():
 def test_variants_belong_to_optimizers():
     assert set(VARIANTS) <= set(optimizers.ALL)
     assert len({c.name for c in CASES}) == len(CASES)
+
+
+def test_what_takes_turns_is_there():
+    for file, tests in EVERY.items():
+        text = (Path(__file__).parents[1] / file).read_text("utf-8")
+        for name, every in tests.items():
+            assert f"def {name}(" in text, (file, name)
+            assert every > 1
