@@ -140,9 +140,10 @@ def mars(
     b2: Scalar = 0.99,
     eps: Scalar = 1e-8,
     gamma: Scalar = 0.025,
+    limit: Scalar = 1.0,
     **engine: Unpack[EngineOptions],
 ) -> Optimizer:
-    """MARS: Adam on c = g + γβ₁/(1 − β₁)·(g − the gradient before), cut to length 1 in every array.
+    """MARS: Adam on c = g + γβ₁/(1 − β₁)·(g − the gradient before), cut to length `limit` in every array.
 
     Args:
         learning_rate: ≥ 0, a schedule, a controller, or an array for a batch.
@@ -150,13 +151,14 @@ def mars(
         b2: β₂ in [0, 1).
         eps: ε ≥ 0, in units of c.
         gamma: γ ≥ 0, weight of the change.
+        limit: of ‖c‖, > 0, in units of c.
         **engine: see `EngineOptions`.
 
     When to use it: large language models with large batches; matrices by mars, the rest by adamw.
 
     Yuan et al., 2024, arXiv:2411.10438; the authors use it for matrices and AdamW for the rest: `adaptx.route`.
     """
-    return build("mars", rules.Mars(b1, b2, eps, gamma), learning_rate, engine)
+    return build("mars", rules.Mars(b1, b2, eps, gamma, limit), learning_rate, engine)
 
 
 def novograd(

@@ -1,7 +1,7 @@
 """MARS: Adam on gradients corrected by how they changed.
 
     c = g + γ β₁ / (1 − β₁) · (g − g₋)   g₋ the gradient before, 0 at first   Algorithm 2, line 5
-    c ← c / max(1, ‖c‖)                  norm of the array                    line 6
+    c ← c / max(1, ‖c‖ / limit)          norm of the array, limit 1           line 6
     m ← β₁ m + (1 − β₁) c                first moment                         line 7
     v ← β₂ v + (1 − β₂) c²               second moment                        line 8
     d = m̂ / (√v̂ + ε)                     m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ); the engine does p ← p − lr·d
@@ -24,7 +24,7 @@ from ..values import Decay, Scalar, value_class
 
 
 class Moments(NamedTuple):
-    m: Weighed  # mean corrected gradient, at most 1 long
+    m: Weighed  # mean corrected gradient, at most `limit` long
     v: Unsigned  # mean square of it
     g: Signed  # g₋, the gradient before
 
@@ -37,6 +37,7 @@ class Mars(Rule):
     b2: Decay | Scalar = rate(0.99)  # in [0, 1)
     eps: Scalar = real(1e-8, low=0.0)  # units of c
     gamma: Scalar = real(0.025, low=0.0)  # γ, weight of the correction
+    limit: Scalar = real(1.0, low=0.0, open_low=True)  # of ‖c‖, units of c; the paper's 1, in the unit of gradients
     Slots = Moments
     pointwise = False
     momenta = ("b1",)
@@ -44,9 +45,9 @@ class Mars(Rule):
 
     def advance(self, g, s, p, k):
         c = g + self.gamma * self.b1.rate / self.b1.complement * (g - s.g)
-        largest = jnp.maximum(jnp.max(jnp.abs(c), initial=0), 1)  # the norm may be out of range
+        largest = jnp.maximum(jnp.max(jnp.abs(c), initial=0), self.limit)  # the norm may be out of range
         c = c / largest
-        c = c / jnp.maximum(root(jnp.sum(c * c)), 1 / largest)
+        c = self.limit * (c / jnp.maximum(root(jnp.sum(c * c)), self.limit / largest))
         return Moments(ema(s.m, c, self.b1), ema_of_squares(s.v, c, self.b2), g)
 
     def debiased(self):
@@ -60,7 +61,7 @@ class Mars(Rule):
         return over(x, positive_root(s.v), self.eps)
 
     def rescaled(self, unit):
-        return replace(self, eps=self.eps * unit)
+        return replace(self, eps=self.eps * unit, limit=self.limit * unit)
 
     def correction(self, k):
         return root(one_minus_power(self.b2, k.t)) / one_minus_power(self.b1, k.t)
