@@ -8,6 +8,7 @@ import argparse
 import json
 import re
 import sys
+from collections import Counter
 from typing import Any
 
 from processes import ROOT, ranged
@@ -188,9 +189,11 @@ def layout(result: dict[str, Any]) -> str:
 
 
 def steps_to_target(result: dict[str, Any]) -> str:
-    """Steps and seconds to the loss that a tuned AdamW ends with, fewest steps first."""
-    rows = []
+    """Steps and seconds to the loss that a tuned AdamW ends with, fewest steps first; of tasks with more than AdamW."""
+    rows, members = [], Counter(r["task"] for r in result["results"])
     for r in sorted(result["results"], key=lambda r: (r["task"], r["ratio"] or float("inf"))):
+        if members[r["task"]] == 1:
+            continue
         p = "-" if r["p"] is None else f"{r['p']:.2g}{' (significant)' if r['significant'] else ''}"
         seconds = "-" if r["seconds_ratio"] is None else f"{r['seconds_ratio']:.2f}"
         loss = "diverged" if r["final_loss"] is None else f"{r['final_loss']:.4f}"
