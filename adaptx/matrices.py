@@ -32,9 +32,11 @@ def means(square):
     return tuple(jnp.sum(square / square.shape[axis], axis) for axis in (-1, -2))
 
 
-def rank_one(r, q):
-    """r qᵀ / mean(r): the matrix with row means r and column means q that has rank 1."""
-    return divide(r, jnp.sum(r / r.shape[-1], -1, keepdims=True))[..., None] * q[..., None, :]
+def over_rank_one(x, r, q):
+    """x / √(r qᵀ / mean(r)), by the roots of two vectors: the matrix of rank 1 with row means r and column means q."""
+    shares = divide(r, jnp.sum(r / r.shape[-1], -1, keepdims=True))
+    rows, columns = (divide(lax.full_like(y, 1), root(y)) for y in (shares, q))
+    return x * rows[..., None] * columns[..., None, :]
 
 
 def rms(x):

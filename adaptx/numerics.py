@@ -28,10 +28,14 @@ def ema(old, new, decay: Decay):
     return lax.add(lax.sub(old, lax.mul(c, old)), lax.mul(c, new))
 
 
-def ema_of_squares(old, x, decay: Decay):
-    """b·old + (1 − b)·x², in range where x² is not: c·x in between is smaller than the sum or its root."""
+def ema_of_squares(old, x, decay: Decay, least: Scalar | None = None):
+    """b·old + (1 − b)·x², in range where x² is not: c·x in between is smaller than the sum or its root.
+
+    least: what is added too. (Added last, XLA would form the sum twice, of a copy of `old`.)
+    """
     c = lax.full_like(old, decay.complement)
-    return lax.add(lax.sub(old, lax.mul(c, old)), lax.mul(lax.mul(c, x), x))
+    square = lax.mul(lax.mul(c, x), x)
+    return lax.add(lax.sub(old, lax.mul(c, old)), square if least is None else lax.add(square, lax.full_like(x, least)))
 
 
 def capped(x):

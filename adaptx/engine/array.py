@@ -198,10 +198,12 @@ def _bounds(share: Share) -> bool:
 def _seen_in(share: Share) -> str | None:
     """The slot in which a gradient that is not finite shows where gradients are bounded; None for the direction.
 
-    The last one that is signed: `advance` makes no other of it, and its 8-bit codes have one for NaN.
+    The last weighed one, else the last that is signed: `advance` makes no other of it, and its 8-bit codes have one for
+    NaN. A slot that is the gradient itself would be stored twice, as it is and as it is shown.
     """
-    slots = reversed(share.rule.slots().items())
-    return next((name for name, slot in slots if slot.signed and not slot.own), None)
+    slots = [(name, slot) for name, slot in share.rule.slots().items() if slot.signed and not slot.own]
+    weighed = [name for name, slot in slots if slot.weighed]
+    return next(reversed(weighed or [name for name, _ in slots]), None)
 
 
 def _whole(rule: Rule, tree: PyTree) -> PyTree:

@@ -41,15 +41,15 @@ class Acprop(Rule):
     reference = "arXiv:2110.05454"
 
     def advance(self, g, s, p, k):
-        m = ema(s.m, g, self.b1)
-        return Spread(m, ema_of_squares(s.s, g - m, self.b2) + self.eps_root)
+        distance = self.b1.rate * (g - s.m)  # g − m: of the m before, which is stored as it is read
+        return Spread(ema(s.m, g, self.b1), ema_of_squares(s.s, distance, self.b2, self.eps_root))
 
     def foreseeable(self, whole):
         return True
 
     def bound(self, g, s, k):
-        distance = self.b1.rate * (g + s.m)  # g − m = β₁ (g − the m before)
-        return Spread(ema(s.m, g, self.b1), ema_of_squares(s.s, distance, self.b2) + self.eps_root)
+        distance = self.b1.rate * (g + s.m)
+        return Spread(ema(s.m, g, self.b1), ema_of_squares(s.s, distance, self.b2, self.eps_root))
 
     def direction(self, g, s, old, p, k):
         size = positive_root(old.s)

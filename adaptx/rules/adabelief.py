@@ -37,8 +37,8 @@ class Adabelief(Rule):
     reference = "arXiv:2010.07468"
 
     def advance(self, g, s, p, k):
-        m = ema(s.m, g, self.b1)
-        return Belief(m, ema_of_squares(s.s, g - m, self.b2) + self.eps_root)
+        distance = self.b1.rate * (g - s.m)  # g − m: of the m before, which is stored as it is read
+        return Belief(ema(s.m, g, self.b1), ema_of_squares(s.s, distance, self.b2, self.eps_root))
 
     def debiased(self):
         return {"b1": 0, "b2": 0}
@@ -47,8 +47,8 @@ class Adabelief(Rule):
         return True
 
     def bound(self, g, s, k):
-        distance = self.b1.rate * (g + s.m)  # g − m = β₁ (g − the m before)
-        return Belief(ema(s.m, g, self.b1), ema_of_squares(s.s, distance, self.b2) + self.eps_root)
+        distance = self.b1.rate * (g + s.m)
+        return Belief(ema(s.m, g, self.b1), ema_of_squares(s.s, distance, self.b2, self.eps_root))
 
     def direction(self, g, s, old, p, k):
         size = debias_root(positive_root(s.s), self.b2, k)

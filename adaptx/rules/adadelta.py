@@ -7,7 +7,8 @@
 
 Zeiler, "ADADELTA: an adaptive learning rate method", 2012, arXiv:1212.5701, Algorithm 1. The paper has no learning
 rate: 1.
-Departs from the paper in: ε may differ above and below (the one is in units of p², the other of g²); 0/0 is 0.
+Departs from the paper in: ε may differ above and below (the one is in units of p², the other of g²); both roots are at
+least 1e-19 (f32), so that 0/0 is 0 whatever ε.
 """
 
 from dataclasses import replace
@@ -15,7 +16,7 @@ from typing import NamedTuple
 
 from ..base import Rule, Unsigned
 from ..fields import rate, real
-from ..numerics import ema_of_squares, over_root, root
+from ..numerics import ema_of_squares, over_root, positive_root
 from ..values import Decay, Scalar, value_class
 
 
@@ -53,4 +54,4 @@ class Adadelta(Rule):
         return self.eps if self.eps_step is None else self.eps_step
 
     def _step(self, g, v, u):
-        return root(u + self._least) * over_root(g, v, self.eps, inside=True)
+        return positive_root(u + self._least) * over_root(g, v, self.eps, inside=True)

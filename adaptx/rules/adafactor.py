@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from ..base import Rule, UnsignedOwn, Weighed
 from ..fields import count, rate, real, switch
-from ..matrices import columns_of, is_matrix, means, rank_one, rms, rows_of
+from ..matrices import columns_of, is_matrix, means, over_rank_one, rms, rows_of
 from ..numerics import capped, divide, ema, filled, root
 from ..values import Decay, Scalar, value_class
 
@@ -83,14 +83,14 @@ class Adafactor(Rule):
         return replace(self, eps1=self.eps1 * unit**2)
 
     def precondition(self, x, s):
-        return divide(x, root(self._second(x, s.r, s.q, s.v)))
+        return self._normalized(x, s.r, s.q, s.v)
 
     def _factored(self, p):
         return is_matrix(p, self.min_dim_size_to_factor)
 
-    def _second(self, g, r, q, v):
-        return rank_one(r, q) if self._factored(g) else v
+    def _normalized(self, x, r, q, v):
+        return over_rank_one(x, r, q) if self._factored(x) else divide(x, root(v))
 
     def _clipped(self, g, r, q, v):
-        u = divide(g, root(self._second(g, r, q, v)))
+        u = self._normalized(g, r, q, v)
         return u / jnp.maximum(1, rms(u) / self.clip_threshold)

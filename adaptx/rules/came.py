@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from ..base import Rule, UnsignedOwn, Weighed
 from ..fields import rate, real
-from ..matrices import columns_of, is_matrix, means, rank_one, rms, rows_of
+from ..matrices import columns_of, is_matrix, means, over_rank_one, rms, rows_of
 from ..numerics import capped, divide, ema, filled, root
 from ..values import Decay, Scalar, value_class
 
@@ -59,22 +59,21 @@ class Came(Rule):
         square = capped(g * g) + self.eps1
         if not is_matrix(g):
             v = ema(s.v, square, self.b2)
-            return Factors(ema(s.m, self._clipped(g, v), self.b1), None, None, v, None, None)
+            return Factors(ema(s.m, self._clipped(divide(g, root(v))), self.b1), None, None, v, None, None)
         r, q = (ema(old, mean, self.b2) for old, mean in zip((s.r, s.q), means(square), strict=True))
-        u = self._clipped(g, rank_one(r, q))
+        u = self._clipped(over_rank_one(g, r, q))
         m = ema(s.m, u, self.b1)
         unsure = zip((s.R, s.C), means((u - m) ** 2 + self.eps2), strict=True)
         return Factors(m, r, q, None, *(ema(old, mean, self.b3) for old, mean in unsure))
 
     def direction(self, g, s, old, p, k):
-        return divide(s.m, root(rank_one(s.R, s.C))) if is_matrix(g) else s.m
+        return over_rank_one(s.m, s.R, s.C) if is_matrix(g) else s.m
 
     def rescaled(self, unit):
         return replace(self, eps1=self.eps1 * unit**2)
 
     def precondition(self, x, s):
-        return divide(x, root(rank_one(s.r, s.q) if is_matrix(x) else s.v))
+        return over_rank_one(x, s.r, s.q) if is_matrix(x) else divide(x, root(s.v))
 
-    def _clipped(self, g, square):
-        u = divide(g, root(square))
+    def _clipped(self, u):
         return u / jnp.maximum(1, rms(u) / self.clip_threshold)

@@ -13,6 +13,7 @@ from probes import assert_close, assert_identical, flat
 
 ONCE = 1e-6  # a handful of f32 roundings
 ROOTS = [*DEFAULTS, *map(case, ("adagrad-outside", "rmsprop-outside", "rmsprop-all", "adam-all", "adafactor-mean"))]
+LATE = {"lion": 2, "signum": 2, "tiger": 2, "splus": 2, "normuon": 2, "soap": 2, "acprop": 3}  # signs, old means
 NEITHER = {"weight_decay": 0.0}  # adamw's default would move a parameter whose gradient is zero
 
 
@@ -60,6 +61,19 @@ def test_nan_gradients_are_not_hidden(c: Case):
     if opt.rule.pointwise:
         assert np.isnan(flat(fused)).sum() == 1
         assert all(np.isnan(flat(slot)).sum() == 1 for slot in state.slots.values())
+
+
+@pytest.mark.parametrize("c", one_each(CASES))
+def test_infinite_gradients_show_in_the_step_they_come_with(c: Case):
+    """Although slots hold what is in range: at once, and a step later where its sign or the slots before decide."""
+    x = c.fit({"a": jnp.ones(3), "b": jnp.ones(2)})
+    ones = jax.tree.map(jnp.ones_like, x)
+    grads = [c.fit({"a": jnp.array([1.0, jnp.inf, 1.0]), "b": jnp.ones(2)}), ones, ones]
+    opt = c.build()
+    state, step = opt.init(x), jax.jit(opt.step)
+    for g in grads[: LATE.get(c.constructor, 1)]:
+        x, state = step(g, state, x)
+    assert not np.isfinite(np.ravel(x["a"])[1])
 
 
 @pytest.mark.parametrize("c", thinned(ROOTS))
