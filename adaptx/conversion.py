@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from .base import Control, Controller, Record, State
+from .base import Control, Record, State
+from .control import Controller
 from .engine.decoded import Row, decoded, with_kept, with_slots
 from .engine.freeze import Freeze
 from .engine.optimizer import Optimizer
-from .engine.route import Member, Route, Routed
+from .engine.route import Member, Route
+from .engine.routed import Routed
 from .engine.state import fresh_state, refuse_what_is_no_state, treatment, whose
 from .engine.transformation import Transformation
 from .engine.tree import Leaves, as_arrays, take_apart

@@ -7,7 +7,8 @@ the array.
 import jax.numpy as jnp
 from jax import lax
 
-from .numerics import divide, filled, product, root
+from .numerics import divide, root
+from .sharded import filled, product
 
 
 def cut(x, size: int | None):

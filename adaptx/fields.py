@@ -1,4 +1,4 @@
-"""Hyperparameters as fields of a rule or a controller: each declares its default and its range in one place.
+"""Hyperparameters as fields of a rule: each declares its default and its range in one place.
 
     b1: Decay = rate(0.9)
     eps: Scalar = real(1e-8, low=0.0)  # units of g
@@ -14,7 +14,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from .values import Range, Scalar, checked, decay, flag, number, one_of, several, whole
+from .checks import checked, decay, flag, number, one_of, several, whole
+from .values import Range, Scalar
 
 Check = Callable[[str, Any], Any]  # (name, what came) -> its canonical form
 

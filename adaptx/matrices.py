@@ -3,7 +3,9 @@
 import jax.numpy as jnp
 from jax import lax
 
-from .numerics import counter_bits, divide, filled, gathered, normals, root, sharded_as, tied
+from .bits import counter_bits, normals
+from .numerics import divide, root
+from .sharded import filled, gathered, sharded_as, tied
 
 
 def is_matrix(x, least: int = 1) -> bool:

@@ -10,10 +10,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, DTypeLike, PyTree
 
-from .values import Decay, Inverse, Scalar, is_traced
+from .values import Decay, Inverse, Scalar
 
 # Taylor coefficients 1/k! of (eˣ − 1)/x, highest first: below |x| = 0.7 the remainder is under half an f32 ulp.
 _EXPM1 = tuple(1.0 / math.factorial(k) for k in range(11, 0, -1))
@@ -203,92 +202,7 @@ def _quotient_jvp(primals, tangents):
     return quotient, lax.div(lax.sub(dx, lax.mul(quotient, dy)), y)
 
 
-def product(x: Array, y: Array, dtype: DTypeLike | None = None, *, exact: bool = False) -> Array:
-    """The matrix product x y over the last two axes, summed in a dtype, where axes may be sharded explicitly.
-
-    Its rows are sharded as those of x, its columns as those of y unless that is the same mesh axis. exact: every bit of
-    the factors counts, for which accelerators have to be asked.
-    """
-    multiply = partial(jnp.matmul, precision="highest" if exact else None, preferred_element_type=dtype)
-    sharding = _explicit(x)
-    if sharding is None:
-        return multiply(x, y)
-    rows, columns = _parts_of(x), _parts_of(y)
-    last = None if columns[-1] == rows[-2] else columns[-1]
-    return multiply(x, y, out_sharding=NamedSharding(sharding.mesh, PartitionSpec(*rows[:-1], last)))
-
-
-def gathered(x: Array) -> Array:
-    """x whole on every device where it is sharded explicitly; elsewhere the compiler knows what it has to gather."""
-    sharding = _explicit(x)
-    return x if sharding is None else _resharded(x, NamedSharding(sharding.mesh, PartitionSpec(*[None] * x.ndim)))
-
-
-def sharded_as(x: Array, like: Array) -> Array:
-    """x, sharded explicitly as another array of its shape is; as it is where that is not."""
-    sharding = _explicit(like)
-    return x if sharding is None else _resharded(x, sharding)
-
-
-def _resharded(x: Array, sharding: PyTree) -> Array:
-    return x if jax.typeof(x).sharding == sharding else jax.sharding.reshard(x, sharding)
-
-
-def _explicit(x: Array) -> PyTree:
-    """How x is sharded where all axes are explicit, else None."""
-    sharding = getattr(jax.typeof(x), "sharding", None)
-    return None if sharding is None or sharding.mesh.empty or not sharding.mesh.are_all_axes_explicit else sharding
-
-
-def _parts_of(x: Array) -> list[PyTree]:
-    spec = jax.typeof(x).sharding.spec
-    return [*spec, *[None] * (x.ndim - len(spec))]
-
-
 def scaled(c: Scalar, x):
     """c·x with the number c in the dtype of the array x."""
     x = jnp.asarray(x)
     return lax.mul(c if getattr(c, "dtype", None) == x.dtype else lax.convert_element_type(c, x.dtype), x)
-
-
-def filled(like: Array, value: Scalar, dtype: DTypeLike | None = None) -> Array:
-    """A new array like another and sharded as it, every element `value`; never a view of it."""
-    return tied(jnp.full_like(like, value, dtype), like)
-
-
-def tied(x: Array, like: Array) -> Array:
-    """x, sharded as an array of its shape: under jit a constant would come out replicated, a select on it does not."""
-    return jnp.where(like == like, x, x) if is_traced(like) and x.shape == like.shape else x
-
-
-def counter_bits(shape: tuple[int, ...], salt: Array) -> Array:
-    """32 random bits for every element of an array, a hash of (salt, element index): no key, the same when sharded."""
-    index = jnp.zeros(shape, jnp.uint32)
-    stride = 1
-    for axis in reversed(range(len(shape))):
-        index = index + lax.broadcasted_iota(jnp.uint32, shape, axis) * jnp.uint32(stride & 0xFFFFFFFF)
-        stride *= shape[axis]
-    return mix(index * jnp.uint32(0x9E3779B9) ^ salt)
-
-
-def normals(shape: tuple[int, ...], seed: Array, dtype: DTypeLike) -> Array:
-    """Standard normal numbers, a hash of (seed, element index): no key, the same when sharded and in every dtype.
-
-    Box and Muller's √(−2 ln u) cos 2πw of two uniform numbers of 23 bits, halfway between their neighbors, never 0.
-    """
-    halves = (counter_bits(shape, seed), counter_bits(shape, mix(seed + jnp.uint32(1))))
-    u, w = (((bits >> 9).astype(dtype) + 0.5) * 2.0**-23 for bits in halves)
-    return jnp.sqrt(-2 * jnp.log(u)) * jnp.cos(2 * math.pi * w)
-
-
-def mix(h: Array) -> Array:
-    """A 32-bit finalizer: every input bit flips every output bit with probability about one half."""
-    h = (h ^ (h >> 16)) * jnp.uint32(0x21F0AAAD)
-    h = (h ^ (h >> 15)) * jnp.uint32(0x735A2D97)
-    return h ^ (h >> 15)
-
-
-def counter_uniform(seed: int, count: Scalar) -> Array:
-    """A number in [0, 1) that is a hash of (seed, count)."""
-    h = mix(jnp.asarray(count).astype(jnp.uint32) * jnp.uint32(0x9E3779B9) ^ mix(jnp.uint32(seed & 0xFFFFFFFF)))
-    return (h >> 8).astype(jnp.float32) * 2.0**-24

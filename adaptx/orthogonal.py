@@ -6,7 +6,8 @@ from functools import partial
 import jax.numpy as jnp
 from jax import lax
 
-from .numerics import divide, product, root
+from .numerics import divide, root
+from .sharded import product
 
 VIEWS, OUTPUTS, PRECISIONS = ("batch", "first", "last"), ("rows", "columns"), ("auto", "full")
 

@@ -4,29 +4,24 @@
 
 Every constructor here returns a `Schedule`: a frozen value that compares and hashes by its arguments, shows them in its
 `repr`, and takes a step, an array of steps or a traced step. Constructors that carry an optax name delegate to optax
-(their signature and docstring are optax's); those at the end optax lacks.
+(their signature and docstring are optax's); those at the end optax lacks. `Schedule` and `product` are made in
+`schedule_value.py`.
 """
 
 import functools
-import inspect
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ParamSpec
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.core import Tracer
-from jax.typing import ArrayLike
 
-from .base import Controller
-from .values import number
+from .schedule_value import Curve, Number, valued
+from .schedule_value import Schedule as Schedule
+from .schedule_value import product as product
 
-P = ParamSpec("P")
-Number = float | jax.Array
-Curve = Callable[[jax.Array], jax.Array]
-_BUILDERS: dict[str, Callable[..., Callable[..., Any]]] = {}
 _DECAY_SHAPES: dict[str, Callable[[jax.Array], jax.Array]] = {
     "linear": lambda x: 1 - x,
     "cosine": lambda x: 0.5 * (1 + jnp.cos(jnp.pi * x)),
@@ -34,116 +29,22 @@ _DECAY_SHAPES: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-@dataclass(frozen=True, eq=False, repr=False)
-class Schedule:
-    """A schedule as a value: the name of its constructor and every argument, defaults included.
-
-    Calling it with a step (int, array of any shape, or traced) gives the learning rate of that step in the default
-    float type (float32, or float64 when x64 is on). Arguments that cannot be hashed, such as JAX arrays and traced
-    values, compare by identity.
-    """
-
-    name: str
-    arguments: tuple[tuple[str, Any], ...]
-
-    def __call__(self, step: ArrayLike) -> jax.Array:
-        """The value at `step` (≥ 0); an array of steps gives an array of the same shape."""
-        steps, schedule = jnp.asarray(step), self._build()
-        # optax mixes integer steps with float hyperparameters, which strict promotion would refuse
-        with jax.numpy_dtype_promotion("standard"):
-            values = jax.vmap(schedule)(steps.ravel()) if steps.ndim else schedule(steps)
-        return jnp.asarray(values, dtype=jnp.result_type(float)).reshape(steps.shape)
-
-    def _build(self) -> Callable[..., Any]:
-        return _BUILDERS[self.name](**{name: _thaw(value) for name, value in self.arguments})
-
-    def _key(self) -> tuple[Any, ...]:
-        return self.name, tuple((name, _key(value)) for name, value in self.arguments)
-
-    def __eq__(self, other: object) -> bool:
-        return self._key() == other._key() if isinstance(other, Schedule) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def __mul__(self, other: "Number | Curve") -> "Schedule":
-        """The product with a number or another schedule, step by step: see `product`."""
-        return NotImplemented if isinstance(other, Controller) else product(self, other)
-
-    __rmul__ = __mul__
-
-    def __repr__(self) -> str:
-        if self.name == "product":
-            return " * ".join(repr(value) for _, value in self.arguments)
-        defaults = inspect.signature(_BUILDERS[self.name]).parameters
-        shown = ((name, value) for name, value in self.arguments if _key(value) != _key(defaults[name].default))
-        return f"{self.name}({', '.join(f'{name}={_thaw(value)!r}' for name, value in shown)})"
+constant_schedule = valued(optax.constant_schedule)
+linear_schedule = valued(optax.linear_schedule)
+polynomial_schedule = valued(optax.polynomial_schedule)
+exponential_decay = valued(optax.exponential_decay)
+cosine_decay_schedule = valued(optax.cosine_decay_schedule)
+piecewise_constant_schedule = valued(optax.piecewise_constant_schedule)
+piecewise_interpolate_schedule = valued(optax.piecewise_interpolate_schedule)
+cosine_onecycle_schedule = valued(optax.cosine_onecycle_schedule)
+linear_onecycle_schedule = valued(optax.linear_onecycle_schedule)
+sgdr_schedule = valued(optax.sgdr_schedule)
+warmup_constant_schedule = valued(optax.warmup_constant_schedule)
+warmup_cosine_decay_schedule = valued(optax.warmup_cosine_decay_schedule)
+warmup_exponential_decay_schedule = valued(optax.warmup_exponential_decay_schedule)
 
 
-class _Items(tuple):
-    """A mapping frozen to its sorted items, remembered as such so that it can be given back as a dict."""
-
-
-def _freeze(value: Any) -> Any:
-    """Mappings and sequences as tuples, which nobody can change after the schedule was made."""
-    if isinstance(value, Mapping):
-        return _Items((key, _freeze(value[key])) for key in sorted(value))
-    return tuple(_freeze(item) for item in value) if isinstance(value, (list, tuple, Iterator)) else value
-
-
-def _thaw(value: Any) -> Any:
-    if isinstance(value, _Items):
-        return {key: _thaw(item) for key, item in value}
-    return [_thaw(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _key(value: Any) -> Any:
-    """What an argument contributes to equality and hash: itself, or its identity where it has no hash (arrays)."""
-    if isinstance(value, tuple):
-        return type(value).__name__, tuple(_key(item) for item in value)
-    try:
-        hash(value)
-    except TypeError:
-        return "identity", id(value)
-    return value
-
-
-def _value(build: Callable[P, Callable[..., Any]]) -> Callable[P, Schedule]:
-    """A constructor with the signature and docstring of `build` that gives a `Schedule` instead of a closure."""
-    name, signature = build.__name__, inspect.signature(build)
-    _BUILDERS[name] = build
-
-    @functools.wraps(build)
-    def construct(*args: P.args, **kwargs: P.kwargs) -> Schedule:
-        try:
-            bound = signature.bind(*args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{name}: {error}; its arguments are {', '.join(signature.parameters)}.") from error
-        bound.apply_defaults()
-        schedule = Schedule(name, tuple((key, _freeze(value)) for key, value in bound.arguments.items()))
-        schedule._build()  # so that wrong arguments are refused here, not at the first step
-        return schedule
-
-    construct.__module__ = __name__
-    return construct
-
-
-constant_schedule = _value(optax.constant_schedule)
-linear_schedule = _value(optax.linear_schedule)
-polynomial_schedule = _value(optax.polynomial_schedule)
-exponential_decay = _value(optax.exponential_decay)
-cosine_decay_schedule = _value(optax.cosine_decay_schedule)
-piecewise_constant_schedule = _value(optax.piecewise_constant_schedule)
-piecewise_interpolate_schedule = _value(optax.piecewise_interpolate_schedule)
-cosine_onecycle_schedule = _value(optax.cosine_onecycle_schedule)
-linear_onecycle_schedule = _value(optax.linear_onecycle_schedule)
-sgdr_schedule = _value(optax.sgdr_schedule)
-warmup_constant_schedule = _value(optax.warmup_constant_schedule)
-warmup_cosine_decay_schedule = _value(optax.warmup_cosine_decay_schedule)
-warmup_exponential_decay_schedule = _value(optax.warmup_exponential_decay_schedule)
-
-
-@_value
+@valued
 @functools.wraps(optax.join_schedules)
 def join_schedules(schedules: Sequence[optax.Schedule], boundaries: Sequence[int]) -> optax.Schedule:  # noqa: D103
     if len(boundaries) != len(schedules) - 1 or list(boundaries) != sorted(boundaries):
@@ -164,7 +65,7 @@ def _warmup(t: jax.Array, init_value: Number, peak_value: Number, warmup_steps: 
     return init_value + (peak_value - init_value) * jnp.minimum(t / jnp.maximum(warmup_steps, 1), 1.0)
 
 
-@_value
+@valued
 def inverse_sqrt(
     peak_value: Number, warmup_steps: int, init_value: Number = 0.0, timescale: int | None = None
 ) -> Curve:
@@ -188,7 +89,7 @@ def inverse_sqrt(
     return schedule
 
 
-@_value
+@valued
 def warmup_stable_decay(
     init_value: Number,
     peak_value: Number,
@@ -224,7 +125,7 @@ def warmup_stable_decay(
     return schedule
 
 
-@_value
+@valued
 def reciprocal_sqrt_cooldown(
     peak_value: Number,
     warmup_steps: int,
@@ -252,7 +153,7 @@ def reciprocal_sqrt_cooldown(
     return schedule
 
 
-@_value
+@valued
 def every_epoch(init_value: Number, factor: Number, steps_per_epoch: int, epochs: int = 1) -> Curve:
     """Multiplies the rate by a factor every so many epochs.
 
@@ -265,7 +166,7 @@ def every_epoch(init_value: Number, factor: Number, steps_per_epoch: int, epochs
     return lambda t: init_value * jnp.power(factor, (t // steps_per_epoch // epochs).astype(float))
 
 
-@_value
+@valued
 def half_life(init_value: Number, end_value: Number, transition_steps: int) -> Curve:
     """A decay rate whose half life grows linearly, for long memories that begin short: a schedule of `b3` or `decay`.
 
@@ -287,20 +188,3 @@ def half_life(init_value: Number, end_value: Number, transition_steps: int) -> C
         return jnp.exp(first * last / ((1 - x) * last + x * first))
 
     return schedule
-
-
-@_value
-def product(first: Number | Curve, second: Number | Curve) -> Curve:
-    """The product of two schedules, or of a schedule and a number; what `schedule * schedule` gives.
-
-        lr_t = first(t) · second(t)
-
-    Raises TypeError for anything else.
-    """
-    for name, factor in (("first", first), ("second", second)):
-        number(name, factor)
-    return lambda t: _at(first, t) * _at(second, t)
-
-
-def _at(factor: Number | Curve, t: jax.Array) -> jax.Array:
-    return factor(t) if callable(factor) else jnp.asarray(factor)

@@ -34,6 +34,8 @@ from harness import RESULTS, table, write
 import adaptx
 from adaptx import rules
 
+# the modules of verbs that rules share
+SHARED = ("numerics.py", "sharded.py", "bits.py", "matrices.py", "orthogonal.py", "factors.py")
 # rule -> the optax functions that do the same, in optax or optax.contrib
 PEERS = {
     "momentum": ("trace",),
@@ -163,7 +165,7 @@ def ours(name: str, package: dict[Path, Source]) -> Counted:
     own = package[path]
     lines, tokens = own.size(line for node in own.tree.body for line in spanned(node))
     counted = [Counted(lines, tokens, step_lines(own, own.definitions), (path.name,))]
-    for shared in ("numerics.py", "matrices.py"):
+    for shared in SHARED:
         where = path.parents[1] / shared
         others = [tree.tree for file, tree in package.items() if file not in (path, where)]
         used = [x for x in mentioned(own.tree) if x in package[where].definitions]

@@ -5,7 +5,7 @@
 
 The first measures five optimizers on three trees; the second the whole catalogue on the GPT-2 tree, as far as optax or
 torch has it (peers.py lists who has what), and beside optax's adamw what neither has but costs more than Adam. On a CPU
-it leaves out what takes seconds a step unless --rows names it.
+it leaves out what takes seconds a step unless --rows names it; --add keeps what the file holds of other rows.
 
 Every comparison runs in processes of its own. In each, every library does the same step on the same parameters, in
 turns, which gives a ratio; the table shows median and range of the ratios. What each column means is written in
@@ -13,12 +13,15 @@ benchmarks/README.md. Prints the table and writes benchmarks/results/step_time.j
 """
 
 import argparse
+import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # leave room for torch on the same card
 
+import harness
 import jax
 import jax.numpy as jnp
 import peers
@@ -48,6 +51,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, help="timings of a step in each process (15)")
     processes.add_options(parser)
     parser.add_argument("--output", type=Path, help="the JSON file")
+    parser.add_argument("--add", action="store_true", help="keep the other rows of that file")
     given = parser.parse_args()
     full = {"large": 50_000_000, "scale": 1.0, "leaves": 1600, "samples": 15, "processes": processes.PROCESSES}
     quick = {"large": 1 << 18, "scale": 0.05, "leaves": 50, "samples": 5, "processes": 2}
@@ -149,6 +153,18 @@ def report(results: list[dict[str, Any]]) -> str:
     return table(header, rows)
 
 
+def others(given: argparse.Namespace, now: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows that the output file holds beside those measured now, if it was written under the same circumstances."""
+    if not given.add or not given.output.exists():
+        return []
+    before = json.loads(given.output.read_text(encoding="utf-8"))
+    here = {"machine": harness.machine(), **now}
+    strange = [key for key, value in here.items() if before.get(key) != value]
+    if strange:
+        sys.exit(f"{given.output} was written with another {strange[0]}; measure all rows, or give another --output")
+    return [row for row in before["results"] if row["row"] not in given.rows or row["tree"] not in given.trees]
+
+
 def brief(run: processes.Run) -> str:
     """The ratios of a process."""
     return ", ".join(f"{ratio:.2f} × {name}" for name, ratio in run["measured"]["step_ratio"].items())
@@ -164,12 +180,14 @@ def main() -> None:
     comparisons = {
         f"{tree}, {row}": ["--trees", tree, "--rows", row, *options] for tree in given.trees for row in given.rows
     }
+    version = rivals.torch.__version__ if rivals.torch is not None else None
+    now = {"quick": given.quick, "torch": version, "processes": given.processes}
+    kept = others(given, now)
     found = processes.repeated(Path(__file__), comparisons, given.processes, brief)
-    results = [joined(runs) for runs in found.values()]
+    results = kept + [joined(runs) for runs in found.values()]
     print(headline())
     print(report(results))
-    version = rivals.torch.__version__ if rivals.torch is not None else None
-    write(given.output, {"quick": given.quick, "torch": version, "processes": given.processes, "results": results})
+    write(given.output, {**now, "results": results})
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ import adaptx
 from adaptx import optimizers, rules
 from adaptx.controllers.constant import Constant
 from adaptx.engine import storage as storages
-from adaptx.engine.array import arithmetic
+from adaptx.engine.leaf import arithmetic
 from adaptx.engine.optimizer import build
 from adaptx.engine.state import rows_of, treatment
 from adaptx.engine.tree import take_apart

@@ -107,7 +107,7 @@ def test_rounding_is_unbiased_on_two_neighbors(signed: bool, bound: float):
 @pytest.mark.parametrize("signed", [True, False])
 def test_rounding_is_unbiased_to_five_sigma(signed: bool):
     """The same with the engine's own random bits, through one draw of the counter hash."""
-    from adaptx.numerics import counter_bits, mix
+    from adaptx.bits import counter_bits, mix
 
     values = book(1.0, signed)
     x = np.float32(np.random.default_rng(1).uniform(values[-60], 1.0, 64))[:, None]

@@ -10,7 +10,7 @@ from sklearn.datasets import load_breast_cancer
 
 import adaptx
 from adaptx import controllers as c
-from adaptx.numerics import counter_uniform
+from adaptx.bits import counter_uniform
 
 EXACT = 1e-12  # relative: the same float64 formulas, whose draws would differ outright
 LOSSES = np.exp(-0.02 * np.arange(240)) * (1 + 0.3 * np.random.RandomState(5).uniform(size=240)) + 0.01

@@ -11,7 +11,7 @@ import pytest
 
 import adaptx
 from adaptx import controllers as c
-from adaptx.numerics import normals
+from adaptx.bits import normals
 from cases import DEFAULTS, ENGINES, EXTRA, Case, case, oracle, run, table
 from contracts.test_oracle import F64, F64_ROUNDING, RATES, error, trainer
 from devices import run_on_devices

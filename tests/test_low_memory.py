@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import adaptx
+from adaptx.bits import normals
 from adaptx.engine.tree import take_apart
 from adaptx.matrices import leading, wide
-from adaptx.numerics import normals
 from devices import run_on_devices
 from oracles import ORACLES, draws
 from probes import assert_close, assert_identical

@@ -10,9 +10,10 @@ import pytest
 import adaptx
 import oracles
 from adaptx import numerics
+from adaptx.bits import counter_bits
+from adaptx.checks import decay
 from adaptx.engine.rounding import stochastic
-from adaptx.numerics import counter_bits
-from adaptx.values import Decay, decay
+from adaptx.values import Decay
 
 CORRECTION = 3e-7  # relative, in f32: what the library promises
 DECAYS = [0.0, 0.1, 0.5, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999]

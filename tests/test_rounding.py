@@ -9,8 +9,8 @@ import optax
 import pytest
 
 import adaptx
+from adaptx.bits import counter_bits, mix
 from adaptx.engine import rounding
-from adaptx.numerics import counter_bits, mix
 from probes import assert_identical
 
 POLICIES = rounding.POLICIES

@@ -48,6 +48,8 @@ def test_every_card_is_complete(shown, name):
     for _, fields in card.fields:
         for field in fields:
             assert field.takes or field.meaning, f"{name}: the field {field.name} has no comment with its range"
+            told = field.meaning or field.takes not in ("True or False", "in [0, 1)")
+            assert told or card.kind != "optimizer", f"{name}: {field.name} does not say what it is"
     if card.kind in ("optimizer", "controller"):
         facts = dict(card.facts)
         assert facts["metrics"].startswith("learning_rate")

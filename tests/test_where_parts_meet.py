@@ -14,7 +14,8 @@ from flax.training.train_state import TrainState
 
 import adaptx
 from adaptx import controllers as c
-from adaptx.base import Controller, Rule
+from adaptx.base import Rule
+from adaptx.control import Controller
 from adaptx.engine import norms, storage
 from adaptx.engine.optimizer import build
 from adaptx.values import Scalar, value_class

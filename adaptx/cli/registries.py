@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Callable
 
 from adaptx import controllers
-from adaptx.engine.options import EngineOptions
+from adaptx.engine.keywords import EngineOptions
 
 ENGINE_OPTIONS = tuple(EngineOptions.__annotations__)
 RATE = 1e-3  # what a controller starts from where no rate is given

@@ -6,7 +6,7 @@ Every one is a value that any optimizer takes as its learning rate: `adaptx.adam
 from collections.abc import Callable
 from typing import NoReturn
 
-from ..base import Controller as Controller
+from ..control import Controller as Controller
 from ..values import Scalar
 from .bandit import Bandit as bandit
 from .cocob import Cocob as cocob

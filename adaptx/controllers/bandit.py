@@ -21,9 +21,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..base import Controller
-from ..numerics import counter_uniform
-from ..values import Scalar, checked, number, several, static, value_class, whole
+from ..bits import counter_uniform
+from ..checks import checked, number, several, whole
+from ..control import Controller
+from ..values import Scalar, static, value_class
 
 
 class Memory(NamedTuple):

@@ -15,8 +15,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..base import Controller
-from ..values import Scalar, checked, number, value_class
+from ..checks import checked, number
+from ..control import Controller
+from ..values import Scalar, value_class
 
 
 class Outcome(NamedTuple):

@@ -4,7 +4,7 @@
 u = d                                 the bare direction, neither scaled nor negated           Direction
 """
 
-from ..base import Controller
+from ..control import Controller
 from ..values import Scalar, value_class
 
 

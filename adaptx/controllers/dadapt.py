@@ -23,9 +23,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..base import Controller
+from ..checks import bound, checked, decay, number, one_of
+from ..control import Controller
 from ..numerics import divide, root
-from ..values import Decay, Scalar, bound, checked, decay, number, one_of, static, value_class
+from ..values import Decay, Scalar, static, value_class
 
 
 class Estimate(NamedTuple):

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..base import Controller, Leaf
+from ..checks import checked, number, one_of
+from ..control import Controller, Leaf
 from ..numerics import root
-from ..values import Scalar, checked, number, one_of, static, value_class
+from ..values import Scalar, static, value_class
 
 
 class Start(NamedTuple):

@@ -17,9 +17,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..base import Controller
+from ..checks import bound, checked, number, one_of
+from ..control import Controller
 from ..numerics import divide, root
-from ..values import Scalar, bound, checked, number, one_of, static, value_class
+from ..values import Scalar, static, value_class
 
 
 class Change(NamedTuple):

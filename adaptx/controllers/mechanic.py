@@ -16,9 +16,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..base import Controller
+from ..checks import checked, number, several
+from ..control import Controller
 from ..numerics import divide, root
-from ..values import Scalar, checked, number, several, value_class
+from ..values import Scalar, value_class
 
 
 class Bets(NamedTuple):

@@ -15,9 +15,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..base import Controller
+from ..checks import checked, decay, number, one_of
+from ..control import Controller
 from ..numerics import debias, ema
-from ..values import Decay, Scalar, checked, decay, number, one_of, static, value_class
+from ..values import Decay, Scalar, static, value_class
 
 
 class Model(NamedTuple):

@@ -13,8 +13,9 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from ..base import Controller
-from ..values import Scalar, checked, number, static, value_class, whole
+from ..checks import checked, number, whole
+from ..control import Controller
+from ..values import Scalar, static, value_class
 
 
 class Windows(NamedTuple):

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..base import Controller
-from ..values import Scalar, bound, checked, number, one_of, static, value_class
+from ..checks import bound, checked, number, one_of
+from ..control import Controller
+from ..values import Scalar, static, value_class
 
 
 class Rates(NamedTuple):

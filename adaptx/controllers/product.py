@@ -2,7 +2,7 @@
 
 from functools import reduce
 
-from ..base import Controller
+from ..control import Controller
 
 
 def product(*factors: object) -> Controller:

@@ -11,8 +11,9 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..base import Controller
-from ..values import Scalar, checked, number, one_of, static, value_class
+from ..checks import checked, number, one_of
+from ..control import Controller
+from ..values import Scalar, static, value_class
 
 
 class Rate(NamedTuple):

@@ -18,9 +18,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ..base import Controller
+from ..checks import checked, flag, number, several
+from ..control import Controller
 from ..numerics import root
-from ..values import Scalar, checked, flag, number, several, static, value_class
+from ..values import Scalar, static, value_class
 
 
 class Ratio(NamedTuple):

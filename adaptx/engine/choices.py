@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
+from ..checks import flag
 from ..values import Scalar, is_concrete, static, value_class
-from .tree import Leaves, is_none, paths, shortened
+from .tree import Frozen, Leaves, is_none, paths, shortened
 
 # what "matrices" leaves out although it has two axes or more: biases and scales stacked by a scan over layers
 VECTORS = re.compile(r"(b|scale|gain|offset|beta|gamma)\d*", re.IGNORECASE)  # a whole component of the path
@@ -132,6 +133,17 @@ def one_bool(what: str, x: object) -> bool:
     if not (isinstance(x, np.bool_) or is_concrete(x)):
         raise TypeError(f"{what} must be True or False, got {x!r} ({type(x).__name__}); return one bool for the leaf.")
     return bool(x)
+
+
+def mask(what: str, given: PyTree) -> str | Callable[[str, Array], bool] | Frozen | None:
+    """A choice of leaves in canonical form, for `mask_of`."""
+    if given is None or isinstance(given, str):
+        if given is not None and given != "matrices":
+            compiled(what, given)
+        return given
+    if is_function(what, given):
+        return given
+    return Frozen(jax.tree.map(lambda x: x if x is None else flag(what, x), given, is_leaf=is_none))
 
 
 def mask_of(what: str, given: PyTree | Callable[[str, Array], bool] | None, leaves: Leaves) -> list[bool]:

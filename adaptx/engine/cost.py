@@ -14,7 +14,7 @@ from jaxtyping import PyTree
 
 from ..base import fields_of
 from . import rounding
-from .array import arithmetic, scalar_dtype
+from .leaf import arithmetic, scalar_dtype
 from .state import treatment
 from .storage import Shelf, stored_type
 from .tree import Leaves

@@ -9,8 +9,8 @@ from jaxtyping import Array, PyTree
 
 from ..base import State
 from . import rounding
-from .array import arithmetic
 from .codecs import blocked
+from .leaf import arithmetic
 from .state import Treatment, rows_of, treatment
 from .storage import Shelf, Slots, Stored, salt
 from .tree import Leaves, as_arrays

@@ -29,8 +29,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, DTypeLike, PyTree
 
-from ..numerics import capped, mix, normals, root, showing
-from ..values import Scalar, flag, is_concrete, number, one_of, static, value_class, whole
+from ..bits import mix, normals
+from ..checks import flag, number, one_of, whole
+from ..numerics import capped, root, showing
+from ..values import Scalar, is_concrete, static, value_class
 from .norms import global_norm, summed_over, varies
 
 RESCALES = ("mask", "mean", "count")

@@ -8,9 +8,8 @@ from jaxtyping import PyTree
 from ..values import Scalar, value_class
 from .cost import LeafCost, tree_bytes
 from .groups import refuse_unknown_extra
-from .optimizer import no_update
 from .transformation import Transformation
-from .tree import Leaves, take_apart
+from .tree import Leaves, no_update, take_apart
 
 
 @value_class

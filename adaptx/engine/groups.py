@@ -13,7 +13,7 @@ from jaxtyping import Array, PyTree
 from ..base import Control, State, fields_of
 from ..values import at_step, is_traced
 from . import norms
-from .array import LeafPlan, Place, arithmetic
+from .leaf import LeafPlan, Place, arithmetic
 from .options import Options
 from .state import Treatment, rows_of, treatment
 from .step import Common, Done, Guard, Part, removes_bias, step_arrays

@@ -8,6 +8,7 @@ from jax import lax
 from jaxtyping import Array, DTypeLike
 
 from ..base import Record
+from ..control import Controller
 from ..numerics import capped
 
 # Leaves below this size are reduced together, at most so many: a thousand reductions take a compiler very long, and so
@@ -66,6 +67,12 @@ def summed_rows(axis_name: tuple[str, ...], rows: list[Record], arrays: list[Arr
     added = partial(summed_over, axis_name)
     pairs = zip(rows, arrays, strict=True)
     return [jax.tree.map(added, row) if varies(x, axis_name) else row for row, x in pairs]
+
+
+def summed(controller: Controller, rows: list[Record], dtype: DTypeLike) -> Record:
+    """The sums of all leaves, or with scope="leaf" their vector, from one record a leaf."""
+    stacked = jax.tree.map(lambda *column: jnp.stack([x.astype(dtype) for x in column]), *rows)
+    return stacked if controller.scope == "leaf" else jax.tree.map(jnp.sum, stacked)
 
 
 def refuse_local(axis_name: tuple[str, ...], arrays: list[Array], what: str) -> None:

@@ -1,28 +1,28 @@
 """The optimizer: rule × learning rate × storage × layout, an optax transformation that is a pytree of its numbers."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
-from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, ArrayLike, PyTree
 
-from ..base import Controller, Rule, State, fields_of
+from ..base import Rule, State, fields_of
+from ..control import Controller
 from ..controllers.constant import Constant, Direction
-from ..values import Scalar, Scheduled, is_scheduled, number
+from ..values import Scalar, Scheduled, is_scheduled
 from . import cost
+from .agreed import agreed
 from .decoded import with_kept
 from .groups import Call, Group, advance, refuse_unknown_extra, refuse_without_params
-from .options import EngineOptions, Options, flat, options, refuse_unknown
+from .keywords import EngineOptions, flat, refuse_unknown
+from .options import Options, options
+from .rates import Rate, as_rate, open_rate
 from .state import fresh_kept, fresh_slots, fresh_state, refuse_what_is_no_state, treatment
-from .transformation import Transformation
-from .tree import Leaves, concrete, gradients, take_apart
+from .transformation import Transformation, batched
+from .tree import Leaves, concrete, gradients, no_update, take_apart
 
-T = TypeVar("T", bound=Transformation)
-Rate = Scalar | Callable[[Array], Scalar] | Controller
 STRUCTURE = {"static": True}
 
 
@@ -210,12 +210,6 @@ class Optimizer(Transformation):
         return f"{self.name or self.rule.name}({', '.join(first + rest + self.options.changed(dict(self.usual)))})"
 
 
-def no_update(leaf: object) -> Array | None:
-    """The update of a leaf that is not trained: zeros for an array, so that they can be added, else None."""
-    kind = getattr(leaf.dtype, "kind", None) if isinstance(leaf, (jax.Array, np.ndarray)) else None  # keys have none
-    return jnp.zeros_like(leaf) if kind in ("i", "u", "b") else None  # pyright: ignore[reportArgumentType]
-
-
 def build(
     name: str,
     rule: Rule,
@@ -255,82 +249,3 @@ def build(
     made = options(f"{name}()", {**usual, **given})
     beside = tuple(fixed.items()), tuple(usual.items())
     return batched(agreed(Optimizer(rule, rate, made, name, of_rule, of_controller, *beside)))
-
-
-def agreed(opt: Optimizer) -> Optimizer:
-    """The optimizer, whose rule and rate have what its options ask of them.
-
-    Raises:
-        ValueError: where they have not.
-    """
-    name, rule, rate, options = opt.name, opt.rule, opt.learning_rate, opt.options
-    mode = options.decay_mode
-    if rate is None and mode in ("independent", "corrected"):
-        raise ValueError(f"{name}: decay_mode={mode!r} of no learning rate, expected 'decoupled' or 'l2'.")
-    if mode == "corrected" and isinstance(rate, Controller):
-        raise ValueError(
-            f"{name}: decay_mode='corrected' divides by the largest rate to come, which the controller "
-            f"{opt.controller.name} does not know; use 'decoupled', or a schedule."
-        )
-    if mode == "corrected" and is_scheduled(rate) and options.max_rate is None:
-        raise ValueError(
-            f"{name}: decay_mode='corrected' divides by the largest rate of the schedule, expected max_rate=, got "
-            "none; pass it."
-        )
-    clips = options.extras is not None and options.extras.clip_update_rms is not None
-    if clips and (not_told(rule, "precondition") or rule.debiased()) and not_told(rule, "surprise"):
-        raise ValueError(
-            f"{name}: clip_update_rms divides by the size that a rule expects of a gradient, which {rule.name} does "
-            "not tell; use max_leaf_norm."
-        )
-    return opt
-
-
-def not_told(rule: Rule, name: str) -> bool:
-    """Whether a rule leaves a method as the base has it."""
-    return getattr(type(rule), name) is getattr(Rule, name)
-
-
-def as_rate(who: str, rate: Rate) -> Rate:
-    """A learning rate in canonical form.
-
-    Raises:
-        TypeError, ValueError: for what is none.
-    """
-    if isinstance(rate, Controller):
-        return rate
-    if rate is None:
-        raise TypeError(
-            f"{who} needs a learning_rate: expected a number, a schedule or a controller, got None; the bare direction "
-            "is adaptx.scale_by_rule(rule)."
-        )
-    return number("learning_rate", rate, 0.0)
-
-
-def open_rate(who: str, rate: Rate) -> Rate:
-    """A learning rate in canonical form where the place of the controller is taken.
-
-    Raises:
-        TypeError, ValueError: for what is none, or a controller.
-    """
-    if isinstance(rate, Controller):
-        raise TypeError(
-            f"{who}'s learning_rate must be a number or a schedule, because its trust ratio is a controller, got "
-            f"{type(rate).__name__.lower()}; use momentum or adam with that controller."
-        )
-    return as_rate(who, rate)
-
-
-def batched(opt: T) -> T:
-    """opt with every number broadcast to the common shape of those that are arrays; opt itself where none is."""
-    leaves, treedef = jax.tree.flatten(opt)
-    shapes = {np.shape(x) for x in leaves} - {()}
-    if not shapes:
-        return opt
-    try:
-        shape = np.broadcast_shapes(*shapes)
-    except ValueError as error:
-        raise ValueError(
-            f"hyperparameters of a batch must broadcast together, got shapes {sorted(shapes)}; give them one shape."
-        ) from error
-    return treedef.unflatten([jnp.broadcast_to(jnp.asarray(x), shape) for x in leaves])

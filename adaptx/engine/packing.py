@@ -17,7 +17,8 @@ import numpy as np
 from chex import ArrayTree
 from jaxtyping import Array, PyTree
 
-from ..base import Controller, Rule
+from ..base import Rule
+from ..control import Controller
 from .tree import Leaves, shortened, take_apart
 
 LAYOUTS = ("leaf", "packed")

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, DTypeLike
 
-from ..numerics import counter_bits, mix
+from ..bits import counter_bits, mix
 from .codecs import bf16_half
 
 POLICIES = ("nearest", "stochastic", "kahan", "master")

@@ -8,30 +8,22 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..values import Scalar, flag, static, value_class
-from .choices import Patterns, by_leaf, is_function
+from ..checks import flag
+from ..values import Scalar, static, value_class
+from .choices import Patterns, by_leaf
 from .cost import LeafCost
 from .freeze import Freeze
 from .groups import Call, Group, advance, refuse_unknown_extra
-from .optimizer import Optimizer, batched, no_update
+from .keywords import WHOLE
+from .optimizer import Optimizer
 from .options import Options, options
-from .state import fresh_state, whose
-from .transformation import Transformation
-from .tree import Frozen, Leaves, gradients, shortened, take_apart
-
-WHOLE = ("max_norm", "skip_nonfinite", "telemetry", "axis_name")  # options of the whole tree, not of a group
-
-
-class Routed(NamedTuple):
-    """The state of a route."""
-
-    step: Array  # int32, updates taken so far, saturating
-    groups: dict[str, PyTree]  # name -> state; a frozen group has none
-    metrics: dict[str, Array]  # of the whole tree: name -> f32 scalar
+from .routed import Routed, destinations, refuse_other_state
+from .state import fresh_state
+from .transformation import Transformation, batched
+from .tree import Frozen, Leaves, gradients, no_update, shortened, take_apart
 
 
 class Member(NamedTuple):
@@ -264,17 +256,8 @@ def route(
                 f"route has no option {name!r}; its options are {', '.join(WHOLE)}, others are those of its groups "
                 f"{', '.join(map(repr, groups))}, which opt.replace(name=opt.groups['name'].replace(…)) changes."
             )
-    whole_tree = options("route()", whole)
-    return batched(Route(dict(groups), whole_tree, _by(by, tuple(groups)), default, flag("together", together)))
-
-
-def refuse_other_state(state: object) -> None:
-    """Raise TypeError for anything but the state of a route."""
-    if not isinstance(state, Routed):
-        raise TypeError(
-            f"state must be what route(…).init(params) returned, got {whose(state)}; pass the state this route gave "
-            "last."
-        )
+    whole_tree, sent = options("route()", whole), destinations(by, tuple(groups))
+    return batched(Route(dict(groups), whole_tree, sent, default, flag("together", together)))
 
 
 def _check_group(name: object, group: object) -> None:
@@ -298,19 +281,3 @@ def _check_group(name: object, group: object) -> None:
                 raise ValueError(
                     f"{where} has {option}={given[option]!r}, which decides over the whole tree; give it to route."
                 )
-
-
-def _by(by: PyTree, groups: tuple[str, ...]) -> PyTree:
-    if is_function("by", by):
-        return by
-    if by is None or isinstance(by, (str, type)):
-        raise TypeError(
-            "route: by must be a labelled tree, {path regex: group}, or a function of (path, leaf), "
-            f"got {by!r}; pass one of these."
-        )
-    for name in jax.tree.leaves(by):
-        if not isinstance(name, str) or name not in groups:
-            raise ValueError(f"route: by names the group {name!r}, expected one of {shortened(groups)}; correct it.")
-    if isinstance(by, Mapping) and all(isinstance(key, str) and isinstance(name, str) for key, name in by.items()):
-        return tuple(by.items())
-    return Frozen(by)

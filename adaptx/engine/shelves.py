@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..base import Rule, Slot
-from ..values import one_of
+from ..checks import one_of
 from .storage import NAMES, Group, Shelf
 
 SMALL = 4096  # slots with fewer elements stay f32 unless storage_exclude says otherwise

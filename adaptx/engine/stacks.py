@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, DTypeLike, PyTree
 
-from .array import LeafPlan, Share, calls
+from .array import calls
+from .leaf import LeafPlan, Share
 
 MOST = 1 << 24  # elements of a stack: 64 MiB in f32
 Row = tuple[PyTree, ...]  # the arguments of one leaf

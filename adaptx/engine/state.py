@@ -9,12 +9,13 @@ import numpy as np
 from chex import ArrayTree
 from jaxtyping import Array, PyTree
 
-from ..base import Control, Controller, Record, State, fields_of
-from ..numerics import tied
+from ..base import Control, Record, State, fields_of
+from ..control import Controller
+from ..sharded import tied
 from ..values import at_step
 from . import rounding
-from .array import arithmetic, scalar_dtype, summed
-from .norms import bound, summed_rows
+from .leaf import arithmetic, scalar_dtype
+from .norms import bound, summed, summed_rows
 from .packing import packed
 from .shelves import shelf
 from .storage import Shelf, stored_type

@@ -20,25 +20,15 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, DTypeLike
 
-from ..base import Clock, Controller, Nothing, Record, Rule, Tick, fields_of
-from ..numerics import formed, largest_squarable, tied
+from ..base import Clock, Nothing, Record, Rule, fields_of
+from ..control import Controller, Tick
+from ..numerics import formed, largest_squarable
+from ..sharded import tied
 from ..values import Scalar
-from .array import (
-    LeafPlan,
-    Moved,
-    Place,
-    Share,
-    arithmetic,
-    cast,
-    holds_squares,
-    move,
-    observe,
-    observe_and_move,
-    scalar_dtype,
-    summed,
-)  # fmt: skip
+from .array import holds_squares, move, observe, observe_and_move
 from .extras import Extras
-from .norms import global_norm, summed_rows
+from .leaf import LeafPlan, Moved, Place, Share, arithmetic, cast, scalar_dtype
+from .norms import global_norm, summed, summed_rows
 from .stacks import on_leaves
 
 LAST = np.iinfo(np.int32).max  # the counter stays there

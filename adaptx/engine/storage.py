@@ -23,7 +23,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, DTypeLike
 
-from ..numerics import capped, counter_bits, filled, mix, sharded_as
+from ..bits import counter_bits, mix
+from ..numerics import capped
+from ..sharded import filled, sharded_as
 from ..values import Scalar
 from . import codecs
 

@@ -1,7 +1,11 @@
 """An optax transformation that is a value: equal by content, hashable, printable, and a pytree of its numbers."""
 
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, PyTree
 
@@ -94,3 +98,21 @@ class Transformation(optax.GradientTransformationExtraArgs):
 
     def __getnewargs__(self) -> tuple[()]:
         return ()
+
+
+T = TypeVar("T", bound=Transformation)
+
+
+def batched(opt: T) -> T:
+    """opt with every number broadcast to the common shape of those that are arrays; opt itself where none is."""
+    leaves, treedef = jax.tree.flatten(opt)
+    shapes = {np.shape(x) for x in leaves} - {()}
+    if not shapes:
+        return opt
+    try:
+        shape = np.broadcast_shapes(*shapes)
+    except ValueError as error:
+        raise ValueError(
+            f"hyperparameters of a batch must broadcast together, got shapes {sorted(shapes)}; give them one shape."
+        ) from error
+    return treedef.unflatten([jnp.broadcast_to(jnp.asarray(x), shape) for x in leaves])

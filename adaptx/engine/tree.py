@@ -128,6 +128,12 @@ def nothing(leaf: object) -> None:
     del leaf
 
 
+def no_update(leaf: object) -> Array | None:
+    """The update of a leaf that is not trained: zeros for an array, so that they can be added, else None."""
+    kind = getattr(leaf.dtype, "kind", None) if isinstance(leaf, (jax.Array, np.ndarray)) else None  # keys have none
+    return jnp.zeros_like(leaf) if kind in ("i", "u", "b") else None  # pyright: ignore[reportArgumentType]
+
+
 def paths(tree: PyTree) -> list[str]:
     """The path of every leaf (None counts), joined with '/'.
 

@@ -16,8 +16,8 @@ from jaxtyping import Array, PyTree
 
 from ..base import Rule, State
 from ..controllers.constant import Constant, Direction
-from ..engine.array import arithmetic
 from ..engine.decoded import decoded, with_slots
+from ..engine.leaf import arithmetic
 from ..engine.optimizer import Optimizer
 from ..engine.shelves import own_shape
 from ..engine.state import fresh_state, refuse_what_is_no_state

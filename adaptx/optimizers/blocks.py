@@ -7,9 +7,9 @@ from typing import Unpack
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..engine.optimizer import Rate
-from ..engine.options import EngineOptions, flat
-from ..engine.route import WHOLE, Route, route
+from ..engine.keywords import WHOLE, EngineOptions, flat
+from ..engine.rates import Rate
+from ..engine.route import Route, route
 from ..values import Scalar
 from .adam_family import adam
 from .low_memory import adam_mini

@@ -3,8 +3,9 @@
 from typing import Unpack
 
 from .. import rules
-from ..engine.optimizer import Optimizer, Rate, build
-from ..engine.options import EngineOptions
+from ..engine.keywords import EngineOptions
+from ..engine.optimizer import Optimizer, build
+from ..engine.rates import Rate
 from ..values import Scalar
 
 

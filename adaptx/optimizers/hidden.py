@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ..base import Rule
-from ..engine.optimizer import Rate, build
-from ..engine.options import flat
-from ..engine.route import WHOLE, route
+from ..engine.keywords import WHOLE, flat
+from ..engine.optimizer import build
+from ..engine.rates import Rate
+from ..engine.route import route
 from ..engine.transformation import Transformation
 from .adam_family import adamw as make_adamw
 

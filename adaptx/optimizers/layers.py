@@ -3,8 +3,9 @@
 from typing import Unpack
 
 from .. import controllers, rules
-from ..engine.optimizer import Optimizer, Rate, build, open_rate
-from ..engine.options import EngineOptions
+from ..engine.keywords import EngineOptions
+from ..engine.optimizer import Optimizer, build
+from ..engine.rates import Rate, open_rate
 from ..values import Scalar
 
 

@@ -3,8 +3,9 @@
 from typing import Unpack
 
 from .. import rules
-from ..engine.optimizer import Optimizer, Rate, build
-from ..engine.options import EngineOptions, flat
+from ..engine.keywords import EngineOptions, flat
+from ..engine.optimizer import Optimizer, build
+from ..engine.rates import Rate
 from ..engine.transformation import Transformation
 from ..values import Scalar, is_concrete
 from .hidden import Rest, Which, with_adamw

@@ -4,8 +4,8 @@ from typing import Unpack
 
 from .. import rules
 from ..base import Rule
+from ..engine.keywords import EngineOptions
 from ..engine.optimizer import Optimizer, build
-from ..engine.options import EngineOptions
 from ..values import Scalar
 
 

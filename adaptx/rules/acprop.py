@@ -32,8 +32,8 @@ class Spread(NamedTuple):
 class Acprop(Rule):
     """ACProp. Pointwise; two slots."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.999)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.999)  # decay of s, in [0, 1)
     eps: Scalar = real(1e-16, low=0.0)  # units of g
     eps_root: Scalar = real(1e-16, low=0.0)  # units of g²
     Slots = Spread
@@ -41,7 +41,7 @@ class Acprop(Rule):
     reference = "arXiv:2110.05454"
 
     def advance(self, g, s, p, k):
-        distance = self.b1.rate * (g - s.m)  # g − m: of the m before, which is stored as it is read
+        distance = self.b1.rate * (g - s.m)  # g − m, by the m before: of the new one XLA would keep a copy
         return Spread(ema(s.m, g, self.b1), ema_of_squares(s.s, distance, self.b2, self.eps_root))
 
     def foreseeable(self, whole):

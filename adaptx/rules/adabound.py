@@ -33,13 +33,13 @@ class Moments(NamedTuple):
 class Adabound(Rule):
     """AdaBound. Pointwise; two slots, three with amsbound."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.999)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.999)  # decay of v, in [0, 1)
     final_lr: Scalar = real(0.1, low=0.0, open_low=True)  # units of a rate of SGD
     base_lr: Scalar = real(1e-3, low=0.0, open_low=True)  # the learning rate for which final_lr is meant
     gamma: Scalar = real(1e-3, low=0.0, open_low=True)  # γ, 1 / steps
     eps: Scalar = real(1e-8, low=0.0)  # units of g
-    amsbound: bool = switch(False)
+    amsbound: bool = switch(False)  # the largest v so far in place of v
     Slots = Moments
     momenta = ("b1",)
     reference = "arXiv:1902.09843"

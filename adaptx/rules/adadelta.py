@@ -29,7 +29,7 @@ class Squares(NamedTuple):
 class Adadelta(Rule):
     """Adadelta. Pointwise; two slots."""
 
-    decay: Decay | Scalar = rate(0.9)  # ρ, in [0, 1)
+    decay: Decay | Scalar = rate(0.9)  # ρ, decay of v and u, in [0, 1)
     eps: Scalar = real(1e-6, low=0.0)  # below the line, units of g²
     eps_step: Scalar | None = real(None, low=0.0, optional=True)  # above it, units of p²; None for eps
     Slots = Squares

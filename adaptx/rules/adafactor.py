@@ -25,7 +25,8 @@ import jax.numpy as jnp
 from ..base import Rule, UnsignedOwn, Weighed
 from ..fields import count, rate, real, switch
 from ..matrices import columns_of, is_matrix, means, over_rank_one, rms, rows_of
-from ..numerics import capped, divide, ema, filled, root
+from ..numerics import capped, divide, ema, root
+from ..sharded import filled
 from ..values import Decay, Scalar, value_class
 
 
@@ -40,13 +41,13 @@ class Factors(NamedTuple):
 class Adafactor(Rule):
     """Adafactor. Looks at whole arrays; two vectors in place of a second moment, one slot more with b1."""
 
-    decay_rate: Scalar = real(0.8, low=0.0, open_low=True)  # c > 0
+    decay_rate: Scalar = real(0.8, low=0.0, open_low=True)  # c > 0, power of t in β̂
     eps1: Scalar = real(1e-30, low=0.0)  # ≥ 0, units of g²
     eps2: Scalar = real(1e-3, low=0.0)  # ≥ 0, units of p
-    clip_threshold: Scalar = real(1.0, low=0.0, open_low=True)  # > 0, RMS of u
-    b1: Decay | Scalar | None = rate(None, optional=True)  # in [0, 1); None for no mean
+    clip_threshold: Scalar = real(1.0, low=0.0, open_low=True)  # > 0, the largest RMS of u
+    b1: Decay | Scalar | None = rate(None, optional=True)  # decay of m, in [0, 1); None for no mean
     min_dim_size_to_factor: int = count(1)  # ≥ 1, elements
-    scale_parameter: bool = switch(True)
+    scale_parameter: bool = switch(True)  # steps in proportion to the RMS of p
     Slots = Factors
     pointwise = False
     reads_params = True

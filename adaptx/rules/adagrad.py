@@ -29,7 +29,7 @@ class Adagrad(Rule):
 
     eps: Scalar = real(1e-8, low=0.0)  # ≥ 0, units of g² inside the root, of g outside
     initial_accumulator: Scalar = real(0.0, low=0.0)  # ≥ 0, units of g²
-    eps_in_sqrt: bool = switch(True)
+    eps_in_sqrt: bool = switch(True)  # where ε stands
     Slots = Accumulator
     momenta = ()
     reference = "JMLR 12 (2011) 2121-2159"

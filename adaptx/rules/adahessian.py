@@ -37,8 +37,8 @@ class Moments(NamedTuple):
 class Adahessian(Rule):
     """AdaHessian. Looks at parts of arrays; two slots and a number."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.999)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.999)  # decay of v and w, in [0, 1)
     eps: Scalar = real(1e-4, low=0.0)  # units of (g/p)^hessian_power
     hessian_power: Scalar = real(1.0, low=0.0, high=1.0)  # k, in [0, 1]
     average: str = choice("kernels", "matrices", "none")  # of which arrays parts are averaged

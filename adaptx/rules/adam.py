@@ -35,12 +35,12 @@ class Moments(NamedTuple):
 class Adam(Rule):
     """Adam. Pointwise; two slots, three with amsgrad."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.999)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.999)  # decay of v, in [0, 1)
     eps: Scalar = real(1e-8, low=0.0)  # ≥ 0, units of g
-    debias: bool = switch(True)
-    amsgrad: bool = switch(False)
-    nesterov: bool = switch(False)
+    debias: bool = switch(True)  # corrections of bias
+    amsgrad: bool = switch(False)  # the largest v so far in place of v
+    nesterov: bool = switch(False)  # m a step ahead
     Slots = Moments
     momenta = ("b1",)
     reference = "arXiv:1412.6980"

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 
 from ..base import Rule, UnsignedOwn, Weighed
 from ..fields import count, rate, real
-from ..numerics import capped, debias, debias_root, ema, filled, gathered, one_minus_power, over, positive_root, root
+from ..numerics import capped, debias, debias_root, ema, one_minus_power, over, positive_root, root
+from ..sharded import filled, gathered
 from ..values import Decay, Scalar, value_class
 
 
@@ -33,8 +34,8 @@ class Moments(NamedTuple):
 class AdamMini(Rule):
     """Adam-mini. Looks at whole blocks; one slot and a number for every block."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.999)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.999)  # decay of v, in [0, 1)
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     axis: int | None = count(0, low=-8, optional=True)  # along which blocks lie; None for one block
     size: int = count(1)  # ≥ 1, of a block along the axis

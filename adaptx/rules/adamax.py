@@ -28,8 +28,8 @@ class Sizes(NamedTuple):
 class Adamax(Rule):
     """AdaMax. Pointwise; two slots."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.999)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.999)  # decay of u, in [0, 1)
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     Slots = Sizes
     momenta = ("b1",)

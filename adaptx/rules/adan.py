@@ -35,9 +35,9 @@ class Means(NamedTuple):
 class Adan(Rule):
     """Adan. Pointwise; four slots."""
 
-    b1: Decay | Scalar = rate(0.98)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.92)  # in [0, 1)
-    b3: Decay | Scalar = rate(0.99)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.98)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.92)  # decay of v, and how far ahead d looks, in [0, 1)
+    b3: Decay | Scalar = rate(0.99)  # decay of n, in [0, 1)
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     Slots = Means
     momenta = ("b1", "b2")
@@ -70,4 +70,5 @@ class Adan(Rule):
         return replace(self, eps=self.eps * unit)
 
     def correction(self, k):
+        # that of m; v has another, of β₂
         return root(one_minus_power(self.b3, k.t)) / one_minus_power(self.b1, k.t)

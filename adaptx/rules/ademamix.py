@@ -30,9 +30,9 @@ class Moments(NamedTuple):
 class Ademamix(Rule):
     """AdEMAMix. Pointwise; three slots."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.999)  # in [0, 1)
-    b3: Decay | Scalar = rate(0.9999)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # decay of m₁, in [0, 1)
+    b2: Decay | Scalar = rate(0.999)  # decay of v, in [0, 1)
+    b3: Decay | Scalar = rate(0.9999)  # decay of m₂, in [0, 1)
     alpha: Scalar = real(5.0, low=0.0)  # α, weight of the slow mean
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     Slots = Moments

@@ -31,10 +31,10 @@ class Moments(NamedTuple):
 class Adopt(Rule):
     """ADOPT. Pointwise; two slots."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.9999)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.9999)  # decay of v, in [0, 1)
     eps: Scalar = real(1e-6, low=0.0)  # units of g
-    clip: bool = switch(True)
+    clip: bool = switch(True)  # bounds on u
     Slots = Moments
     momenta = ("b1",)
     reference = "arXiv:2411.02853"

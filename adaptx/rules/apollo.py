@@ -26,7 +26,8 @@ import jax.numpy as jnp
 from ..base import Rule, UnsignedOwn, WeighedOwn
 from ..fields import choice, count, rate, real
 from ..matrices import columns_by, is_matrix, random_columns, wide
-from ..numerics import divide, ema, ema_of_squares, filled, one_minus_power, over, positive_root, product, root
+from ..numerics import divide, ema, ema_of_squares, one_minus_power, over, positive_root, root
+from ..sharded import filled, product
 from ..values import Decay, Scalar, value_class
 
 
@@ -40,8 +41,8 @@ class Moments(NamedTuple):
 class Apollo(Rule):
     """APOLLO. Looks at whole matrices; two slots of rank × longer axis and a number."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.999)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.999)  # decay of v, in [0, 1)
     eps: Scalar = real(1e-6, low=0.0)  # units of g
     scale: Scalar | None = real(1.0, low=0.0, optional=True)  # α ≥ 0, no unit; None for √(shorter axis / r)
     limit: Scalar | None = real(1.01, low=1.0, optional=True)  # γ ≥ 1, growth of a norm in a step; None for any

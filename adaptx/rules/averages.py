@@ -26,8 +26,8 @@ class Average(Rule):
     """Exponential average of what comes in. Pointwise; one slot."""
 
     decay: Decay | Scalar = rate(0.9)  # β, in [0, 1)
-    debias: bool = switch(True)
-    start: str = choice("zero", "first")
+    debias: bool = switch(True)  # division by 1 − βᵗ
+    start: str = choice("zero", "first")  # what m is at first: 0, or the first g
     Slots = Mean
     degree = 1
     momenta = ("decay",)

@@ -20,29 +20,30 @@ import jax.numpy as jnp
 from ..base import Rule, UnsignedOwn, Weighed
 from ..fields import rate, real
 from ..matrices import columns_of, is_matrix, means, over_rank_one, rms, rows_of
-from ..numerics import capped, divide, ema, filled, root
+from ..numerics import capped, divide, ema, root
+from ..sharded import filled
 from ..values import Decay, Scalar, value_class
 
 
 class Factors(NamedTuple):
     m: Weighed  # mean update, no unit
     r: UnsignedOwn | None  # row means of the mean squared gradient, units of g²; None where not factored
-    q: UnsignedOwn | None  # column means
+    q: UnsignedOwn | None  # column means, likewise
     v: UnsignedOwn | None  # mean squared gradient; None where factored
-    R: UnsignedOwn | None  # row means of the squared distance of updates from their mean
-    C: UnsignedOwn | None  # column means
+    R: UnsignedOwn | None  # row means of the squared distance of updates from their mean, no unit; None likewise
+    C: UnsignedOwn | None  # column means, likewise
 
 
 @value_class
 class Came(Rule):
-    """CAME. Looks at whole arrays; one slot and four vectors."""
+    """CAME. Looks at whole arrays; one slot, and of matrices four vectors."""
 
     b1: Decay | Scalar = rate(0.9)  # β₁, in [0, 1), of updates
     b2: Decay | Scalar = rate(0.999)  # β₂, in [0, 1), of squared gradients
     b3: Decay | Scalar = rate(0.9999)  # β₃, in [0, 1), of squared distances
     eps1: Scalar = real(1e-30, low=0.0)  # units of g²
     eps2: Scalar = real(1e-16, low=0.0)  # no unit
-    clip_threshold: Scalar = real(1.0, low=0.0, open_low=True)  # RMS of u
+    clip_threshold: Scalar = real(1.0, low=0.0, open_low=True)  # > 0, the largest RMS of u
     Slots = Factors
     pointwise = False
     momenta = None  # with b1 = 0 nothing is left of u − m, which it divides by

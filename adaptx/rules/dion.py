@@ -24,8 +24,9 @@ import jax.numpy as jnp
 from ..base import Rule, SignedOwn, Weighed
 from ..fields import choice, rate, real, share
 from ..matrices import columns_of, scattered
-from ..numerics import divide, product
+from ..numerics import divide
 from ..orthogonal import OUTPUTS, VIEWS, as_before, as_matrices, orthonormal, over_norm, unit_of
+from ..sharded import product
 from ..values import Decay, Scalar, value_class
 
 

@@ -22,18 +22,8 @@ import jax.numpy as jnp
 from ..base import Rule, SignedOwn, UnsignedOwn, WeighedOwn
 from ..fields import count, rate, real
 from ..matrices import columns_by, is_matrix, leading, renewed, rows_by, wide
-from ..numerics import (
-    debias,
-    debias_root,
-    ema,
-    ema_of_squares,
-    filled,
-    one_minus_power,
-    over,
-    positive_root,
-    product,
-    root,
-)
+from ..numerics import debias, debias_root, ema, ema_of_squares, one_minus_power, over, positive_root, root
+from ..sharded import filled, product
 from ..values import Decay, Scalar, value_class
 
 
@@ -47,8 +37,8 @@ class Moments(NamedTuple):
 class Galore(Rule):
     """GaLore. Looks at whole matrices; two slots of rank × longer axis and one of shorter axis × rank."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.999)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.999)  # decay of v, in [0, 1)
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     scale: Scalar = real(0.25, low=0.0)  # α ≥ 0, no unit
     rank: int = count(128)  # r ≥ 1

@@ -29,8 +29,8 @@ class Moments(NamedTuple):
 class Laprop(Rule):
     """LaProp. Pointwise; two slots."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.999)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.999)  # decay of v, in [0, 1)
     eps: Scalar = real(1e-15, low=0.0)  # units of g
     Slots = Moments
     momenta = ("b1",)

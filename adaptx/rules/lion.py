@@ -28,8 +28,8 @@ class Mean(NamedTuple):
 class Lion(Rule):
     """Lion. Pointwise; one slot."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.99)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # share of m in d, in [0, 1)
+    b2: Decay | Scalar = rate(0.99)  # decay of m, in [0, 1)
     Slots = Mean
     momenta = ("b1",)
     reference = "arXiv:2302.06675"

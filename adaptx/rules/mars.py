@@ -1,7 +1,7 @@
 """MARS: Adam on gradients corrected by how they changed.
 
     c = g + γ β₁ / (1 − β₁) · (g − g₋)   g₋ the gradient before, 0 at first   Algorithm 2, line 5
-    c ← c / max(1, ‖c‖ / limit)          norm of the array, limit 1           line 6
+    c ← c / max(1, ‖c‖ / limit)          norm of the array, limit = 1         line 6
     m ← β₁ m + (1 − β₁) c                first moment                         line 7
     v ← β₂ v + (1 − β₂) c²               second moment                        line 8
     d = m̂ / (√v̂ + ε)                     m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ); the engine does p ← p − lr·d
@@ -9,6 +9,7 @@
 Yuan et al., "MARS: unleashing the power of variance reduction for training large models", 2024, arXiv:2411.10438,
 Algorithm 2 in its approximate form (the gradient before, of its own batch). The authors train arrays with another
 number of axes than two by AdamW: `adaptx.route`.
+But for ε and the limit, gradients of another scale leave d as it is.
 Departs from the paper in: √v is at least 1e-19 (f32), so that 0/0 is 0 whatever ε.
 """
 
@@ -24,17 +25,17 @@ from ..values import Decay, Scalar, value_class
 
 
 class Moments(NamedTuple):
-    m: Weighed  # mean corrected gradient, at most `limit` long
-    v: Unsigned  # mean square of it
-    g: Signed  # g₋, the gradient before
+    m: Weighed  # mean corrected gradient, units of g, at most `limit` long
+    v: Unsigned  # mean square of it, units of g²
+    g: Signed  # g₋, the gradient before, units of g
 
 
 @value_class
 class Mars(Rule):
     """MARS. Looks at the norm of whole arrays; three slots."""
 
-    b1: Decay | Scalar = rate(0.95)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.99)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.95)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.99)  # decay of v, in [0, 1)
     eps: Scalar = real(1e-8, low=0.0)  # units of c
     gamma: Scalar = real(0.025, low=0.0)  # γ, weight of the correction
     limit: Scalar = real(1.0, low=0.0, open_low=True)  # of ‖c‖, units of c; the paper's 1, in the unit of gradients

@@ -27,7 +27,7 @@ class Momentum(Rule):
 
     decay: Decay | Scalar = rate(0.9)  # γ, in [0, 1)
     dampening: Scalar = real(0.0, low=0.0, high=1.0)  # τ, in [0, 1]
-    nesterov: bool = switch(False)
+    nesterov: bool = switch(False)  # v a step ahead
     Slots = Velocity
     degree = 1
     momenta = ("decay",)

@@ -37,7 +37,7 @@ class Muon(Rule):
     decay: Decay | Scalar = rate(0.95)  # μ, in [0, 1)
     eps: Scalar = real(1e-7, low=0.0)  # ≥ 0, units of ‖u‖
     coefficients: tuple[Scalar, ...] = several_of((3.4445, -4.7750, 2.0315), 3)  # a, b, c
-    nesterov: bool = switch(True)
+    nesterov: bool = switch(True)  # m a step ahead
     steps: int = count(5)  # ≥ 1
     scale: str = choice("spectral", "rms")  # or "rms"
     view: str = choice(*VIEWS)  # or "first", "last": of more than two axes

@@ -37,8 +37,8 @@ class Moments(NamedTuple):
 class Nadam(Rule):
     """NAdam. Pointwise; two slots."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.999)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.999)  # decay of v, in [0, 1)
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     momentum_decay: Scalar = real(4e-3, low=0.0)  # ψ
     Slots = Moments

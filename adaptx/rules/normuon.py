@@ -44,7 +44,7 @@ class Normuon(Rule):
     eps: Scalar = real(1e-7, low=0.0)  # ≥ 0, units of ‖u‖
     eps2: Scalar = real(1e-10, low=0.0)  # ≥ 0, beside √v, no unit
     coefficients: tuple[Scalar, ...] = several_of((3.4445, -4.7750, 2.0315), 3)  # a, b, c
-    nesterov: bool = switch(True)
+    nesterov: bool = switch(True)  # m a step ahead
     steps: int = count(5)  # ≥ 1
     scale: str = choice("spectral", "rms")  # or "rms"
     view: str = choice(*VIEWS)  # or "first", "last": of more than two axes

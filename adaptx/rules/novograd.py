@@ -29,8 +29,8 @@ class Sizes(NamedTuple):
 class Novograd(Rule):
     """NovoGrad. Looks at the norm of whole arrays; one slot and a number."""
 
-    b1: Decay | Scalar = rate(0.95)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.98)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.95)  # decay of the sum m, in [0, 1)
+    b2: Decay | Scalar = rate(0.98)  # decay of v, in [0, 1)
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     Slots = Sizes
     pointwise = False

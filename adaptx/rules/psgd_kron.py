@@ -32,6 +32,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..base import ExactOwn, Rule, Weighed
+from ..bits import counter_uniform, normals
 from ..factors import (
     cut,
     gram,
@@ -47,7 +48,8 @@ from ..factors import (
 )
 from ..fields import choice, count, rate, real, switch
 from ..matrices import is_matrix
-from ..numerics import counter_uniform, debias, divide, ema, filled, normals
+from ..numerics import debias, divide, ema
+from ..sharded import filled
 from ..values import Decay, Scalar, is_concrete, value_class
 
 AXES = (-2, -1)
@@ -65,7 +67,7 @@ class Factors(NamedTuple):
 class PsgdKron(Rule):
     """PSGD Kron. Looks at whole matrices; one slot, and a square matrix or its diagonal for every axis."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # decay of m, in [0, 1)
     precond_lr: Scalar = real(0.1, low=0.0)  # μ ≥ 0
     precond_init_scale: Scalar = real(1.0, low=0.0, open_low=True)  # > 0, of QᵀQ's root
     max_prob: Scalar = real(1.0, low=0.0, high=1.0, open_low=True)  # in (0, 1]

@@ -28,8 +28,8 @@ class Moments(NamedTuple):
 class Qhadam(Rule):
     """QHAdam. Pointwise; two slots."""
 
-    b1: Decay | Scalar = rate(0.995)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.999)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.995)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.999)  # decay of v, in [0, 1)
     nu1: Scalar = real(0.7)  # ν₁, any number; in [0, 1] for a mean
     nu2: Scalar = real(1.0, low=0.0, high=1.0)  # ν₂, in [0, 1]
     eps: Scalar = real(1e-8, low=0.0)  # units of g

@@ -33,8 +33,8 @@ class Moments(NamedTuple):
 class Radam(Rule):
     """RAdam. Pointwise; two slots."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.999)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.999)  # decay of v, in [0, 1)
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     threshold: Scalar = real(5.0, low=4.0)  # of ρ, the number of gradients that v is made of
     Slots = Moments

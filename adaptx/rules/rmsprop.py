@@ -20,9 +20,10 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from ..base import Rule, Signed, Unsigned, Weighed
+from ..checks import checked
 from ..fields import rate, real, switch
 from ..numerics import debias, divide, ema, ema_of_squares, one_minus_power, over_root, root
-from ..values import Decay, Scalar, checked, is_concrete, value_class
+from ..values import Decay, Scalar, is_concrete, value_class
 
 
 class Means(NamedTuple):
@@ -35,12 +36,12 @@ class Means(NamedTuple):
 class Rmsprop(Rule):
     """RMSProp. Pointwise; one slot, one more if centered, one more with momentum."""
 
-    decay: Decay | Scalar = rate(0.9)  # β, in [0, 1)
+    decay: Decay | Scalar = rate(0.9)  # β, decay of v and a, in [0, 1)
     eps: Scalar = real(1e-8, low=0.0)  # ≥ 0, units of g² inside the root, of g outside
     momentum: Decay | Scalar | None = rate(None, optional=True)  # μ, in [0, 1); None, or 0, for no buffer
-    eps_in_sqrt: bool = switch(True)
-    centered: bool = switch(False)
-    debias: bool = switch(False)
+    eps_in_sqrt: bool = switch(True)  # where ε stands
+    centered: bool = switch(False)  # the variance of g in place of its mean square
+    debias: bool = switch(False)  # corrections of bias
     Slots = Means
     momenta = ("momentum",)
     reference = "arXiv:1308.0850"

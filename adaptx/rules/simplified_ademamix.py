@@ -28,8 +28,8 @@ class Moments(NamedTuple):
 class SimplifiedAdemamix(Rule):
     """Simplified AdEMAMix. Pointwise; two slots."""
 
-    b1: Decay | Scalar = rate(0.99)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.95)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.99)  # decay of the sum m, in [0, 1)
+    b2: Decay | Scalar = rate(0.95)  # decay of v, in [0, 1)
     alpha: Scalar = real(0.0, low=0.0)  # α, weight of the gradient
     eps: Scalar = real(1e-8, low=0.0)  # units of g
     Slots = Moments

@@ -18,7 +18,8 @@ import jax.numpy as jnp
 
 from ..base import Rule, UnsignedOwn, Weighed
 from ..fields import rate, real
-from ..numerics import capped, divide, ema, filled, root
+from ..numerics import capped, divide, ema, root
+from ..sharded import filled
 from ..values import Decay, Scalar, value_class
 
 

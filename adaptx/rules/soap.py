@@ -61,8 +61,8 @@ class Basis(NamedTuple):
 class Soap(Rule):
     """SOAP. Looks at whole matrices; two slots, and two square matrices for every factor."""
 
-    b1: Decay | Scalar = rate(0.95)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.95)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.95)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.95)  # decay of v, in [0, 1)
     eps: Scalar = real(1e-8, low=0.0)  # ≥ 0, units of g
     shampoo_beta: Decay | Scalar | None = rate(None, optional=True)  # β of the factors, in [0, 1); None for β₂
     every: int = count(10)  # ≥ 1, steps from one refresh to the next

@@ -6,7 +6,7 @@
 
 ĥ is the argument `hessian`, a tree like the parameters every few steps (10 in the paper), None at the others:
 `adaptx.hutchinson` gives that of Sophia-H (γ = 0.01 in the paper), `adaptx.gauss_newton_bartlett` that of Sophia-G
-(γ = 0.05). Neither mean is corrected for its start. Where h is negative, the step is the sign of m.
+(γ = 0.05). Neither mean is corrected for its start. Where h is negative, m/ε is clipped.
 Liu et al., "Sophia: a scalable stochastic second-order optimizer for language model pre-training", 2023,
 arXiv:2305.14342, Algorithm 3.
 Departs from the paper in: 0/0 is 0.
@@ -32,8 +32,8 @@ class Means(NamedTuple):
 class Sophia(Rule):
     """Sophia. Pointwise; two slots."""
 
-    b1: Decay | Scalar = rate(0.96)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.99)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.96)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.99)  # decay of h, in [0, 1)
     gamma: Scalar = real(0.01, low=0.0)  # γ, units of p
     eps: Scalar = real(1e-12, low=0.0)  # units of g
     Slots = Means

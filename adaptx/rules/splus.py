@@ -6,10 +6,11 @@
     d = 2 / (rows + columns) · Q_L sign(Q_Lᵀ m Q_R) Q_Rᵀ                  the engine does p ← p − lr·d
     d = nonstandard_constant · sign(m)            where an axis has no factor, with the Q of the other if there is one
 
-Evaluate at an average of the parameters, which is part of the method: `adaptx.averaged(adaptx.splus(…), decay=0.999)`.
-The last two axes are the matrix; those before are a batch of matrices. An axis longer than `max_dim` has no factor, its
-Q is the identity. With `block_size` longer axes are cut into blocks, each a matrix with factors of its own, the last
-one as short as it comes; the length of d stays that of the whole matrix. Arrays with fewer axes have no factors.
+Q_L and Q_R are 1 at the first step. Evaluate at an average of the parameters, which is part of the method:
+`adaptx.averaged(adaptx.splus(…), decay=0.999)`. The last two axes are the matrix; those before are a batch of matrices.
+With `block_size` longer axes are cut into blocks, each a matrix with factors of its own, the last one as short as it
+comes; the length of d stays that of the whole matrix. An axis, or its block, longer than `max_dim` has no factor, its Q
+is the identity. Arrays with fewer axes have no factors.
 Frans, Levine & Abbeel, "A stable whitening optimizer for efficient neural network training", 2025, arXiv:2506.07254,
 Algorithm 1; the first refresh and nonstandard_constant as in the authors' program, which refreshes at the end of a step
 what is refreshed here at the beginning of the next.
@@ -42,8 +43,8 @@ class Basis(NamedTuple):
 class Splus(Rule):
     """SPlus. Looks at whole matrices; one slot, and two square matrices for every factor."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.999)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.999)  # decay of L and R, in [0, 1)
     every: int = count(100)  # ≥ 1, steps from one refresh to the next
     max_dim: int = count(10000)  # ≥ 1, entries of the longest axis that has a factor
     block_size: int | None = count(None, optional=True)  # ≥ 1, entries of a block's side; None for whole matrices

@@ -30,11 +30,11 @@ class Moments(NamedTuple):
 class Yogi(Rule):
     """Yogi. Pointwise; two slots."""
 
-    b1: Decay | Scalar = rate(0.9)  # in [0, 1)
-    b2: Decay | Scalar = rate(0.999)  # in [0, 1)
+    b1: Decay | Scalar = rate(0.9)  # decay of m, in [0, 1)
+    b2: Decay | Scalar = rate(0.999)  # decay of v, in [0, 1)
     eps: Scalar = real(1e-3, low=0.0)  # units of g
     initial_accumulator: Scalar = real(1e-6, low=0.0)  # units of g²
-    debias: bool = switch(True)
+    debias: bool = switch(True)  # corrections of bias
     Slots = Moments
     momenta = ("b1",)
     reference = "NeurIPS 31 (2018)"

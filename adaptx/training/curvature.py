@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
+from ..checks import flag, whole
 from ..engine.tree import is_trained
-from ..values import flag, whole
 from .trees import join, merged, split, without
 
 

@@ -5,10 +5,11 @@ from collections.abc import Callable, Mapping
 from jaxtyping import Array, PyTree
 from optax import GradientTransformation
 
-from ..engine.optimizer import batched
-from ..engine.options import mask as to_mask
-from ..values import Decay, Scalar, is_scheduled, number, several, whole
-from ..values import decay as to_decay
+from ..checks import decay as to_decay
+from ..checks import number, several, whole
+from ..engine.choices import mask as to_mask
+from ..engine.transformation import batched
+from ..values import Decay, Scalar, is_scheduled
 from .averaging import Averaged, Lookahead
 from .foreign import transformation
 from .grokfast import Grokfast

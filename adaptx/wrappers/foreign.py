@@ -6,7 +6,7 @@ import optax
 from jaxtyping import Array, PyTree
 
 from ..base import State
-from ..engine.route import Routed
+from ..engine.routed import Routed
 from ..engine.transformation import Transformation
 from ..engine.tree import is_none, is_trained
 from ..values import Scalar, static, value_class

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..engine.array import arithmetic
+from ..engine.leaf import arithmetic
 from ..engine.transformation import Transformation
 from ..numerics import ema
 from ..values import Decay, Scalar, static, value_class

@@ -7,7 +7,8 @@ import optax
 from jaxtyping import Array, PyTree
 
 from ..engine.optimizer import Optimizer
-from ..engine.route import Route, refuse_other_state
+from ..engine.route import Route
+from ..engine.routed import refuse_other_state
 from ..engine.state import column, refuse_what_is_no_state
 from ..engine.tree import Leaves, as_arrays, take_apart
 from ..values import Scalar, is_concrete

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ..engine import rounding
-from ..engine.array import arithmetic
 from ..engine.choices import mask_of
+from ..engine.leaf import arithmetic
 from ..engine.norms import global_norm, refuse_local
 from ..engine.storage import salt
 from ..engine.transformation import Transformation

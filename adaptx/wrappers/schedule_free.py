@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..engine.array import arithmetic
+from ..engine.leaf import arithmetic
 from ..engine.telemetry import read, states
 from ..engine.transformation import Transformation
 from ..engine.tree import as_arrays, take_apart

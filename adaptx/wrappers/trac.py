@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from ..engine.array import arithmetic
+from ..engine.leaf import arithmetic
 from ..engine.norms import refuse_local, summed_rows
 from ..engine.transformation import Transformation
 from ..engine.tree import Leaves, as_arrays, gradients, take_apart

@@ -15,15 +15,14 @@ import numpy as np
 from chex import ArrayTree
 from jaxtyping import Array, DTypeLike, PyTree
 
-from ..engine.array import arithmetic, scalar_dtype
 from ..engine.cost import LeafCost
 from ..engine.groups import COMMON, refuse_batch
-from ..engine.optimizer import no_update
+from ..engine.leaf import arithmetic, scalar_dtype
 from ..engine.rounding import is_narrow
 from ..engine.state import AGAIN, column, whose
 from ..engine.transformation import Transformation
-from ..engine.tree import Leaves, as_arrays, concrete, nothing, take_apart
-from ..numerics import tied
+from ..engine.tree import Leaves, as_arrays, concrete, no_update, nothing, take_apart
+from ..sharded import tied
 from ..values import Scalar, Scheduled, at_step, is_scheduled
 from .foreign import Foreign, took_step
 

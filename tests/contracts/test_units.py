@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from adaptx.base import Clock
-from adaptx.engine.array import record
+from adaptx.engine.leaf import record
 from cases import CASES, Case, one_each, thinned
 from probes import flat
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from adaptx import controllers, optimizers
-from adaptx.base import Controller
+from adaptx.control import Controller
 from adaptx.engine.transformation import Transformation
 
 from ..registries import ENGINE_OPTIONS, RATE, uses_rate

@@ -14,7 +14,7 @@ from jaxtyping import Array
 
 import adaptx
 from adaptx import controllers, optimizers
-from adaptx.base import Controller
+from adaptx.control import Controller
 from adaptx.engine.route import Route
 from adaptx.engine.transformation import Transformation
 from adaptx.values import Scalar

@@ -12,7 +12,8 @@ from typing import Any
 
 import adaptx
 from adaptx import base, controllers, optimizers, schedules, wrappers
-from adaptx.base import Controller, Rule
+from adaptx.base import Rule
+from adaptx.control import Controller
 from adaptx.engine.optimizer import Optimizer
 
 from ..registries import ENGINE_OPTIONS, RATE, equations

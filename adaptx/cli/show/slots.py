@@ -6,7 +6,8 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from adaptx.base import Controller, Rule, fields_of
+from adaptx.base import Rule, fields_of
+from adaptx.control import Controller
 from adaptx.engine.cost import tree_bytes
 from adaptx.engine.shelves import SMALL, own_shape
 from adaptx.engine.storage import NAMES, Group, Shelf, stored_type
