@@ -94,17 +94,18 @@ def stepper(compiled: Any, opt: Any, params: Any, grads: Any) -> Stepper:
 
 
 def step_ms(
-    calls: dict[str, Any], samples: int, least: float, order: int, period: int = 1
+    calls: dict[str, Any], samples: int, least: float, order: int, period: int = 1, warm: int = 2
 ) -> tuple[dict[str, float], int]:
     """(median milliseconds of a step of every stepper, taken in turns; steps each took in all).
 
     A timing shorter than `least` seconds takes several steps, so that the clock and the dispatch do not count, and a
-    multiple of `period`, so that what happens once in so many steps happens equally often in every timing.
+    multiple of `period`, so that what happens once in so many steps happens equally often in every timing. Twice `warm`
+    steps come before.
     """
     for call in calls.values():
-        seconds(lambda call=call: call(2))
-    slowest = max(seconds(lambda call=call: call(2)) / 2 for call in calls.values())
+        seconds(lambda call=call: call(warm))
+    slowest = max(seconds(lambda call=call: call(warm)) / warm for call in calls.values())
     steps = period * -(-max(1, min(200, round(least / slowest))) // period)
     turns = {name: lambda call=call: call(steps) for name, call in calls.items()}
     taken = interleaved(turns, samples, order)
-    return {name: 1e3 * median(times) / steps for name, times in taken.items()}, 4 + steps * samples
+    return {name: 1e3 * median(times) / steps for name, times in taken.items()}, 2 * warm + steps * samples

@@ -56,10 +56,11 @@ def step_time_catalogue(result: dict[str, Any]) -> str:
     header = ["optimizer", "state B per parameter (optax)", "temporary B per parameter (optax)",
               "B accessed per parameter (optax)", "step ÷ optax", "step ÷ torch",
               "trace + compile ÷ optax"]  # fmt: skip
-    rows = []
+    rows, most = [], max(r["parameters"] for r in result["results"])
     for r in result["results"]:
         mine, theirs = r["programs"]["adaptx"], r["programs"]["optax"]
         name = r["row"] + (f" (beside {r['beside']})" if r["beside"] else "" if r["same"] else "†")
+        name += "" if r["parameters"] == most else f", {r['parameters'] / 1e6:.0f} M parameters"
         counts = (
             pair(mine[x], theirs[x], form)
             for x, form in (("state_bytes_per_parameter", ".2f"), ("temporary_bytes_per_parameter", ".2f"),
@@ -67,7 +68,7 @@ def step_time_catalogue(result: dict[str, Any]) -> str:
         )  # fmt: skip
         rows.append([name, *counts, ranged(r["step_ratio"]["optax"]), ranged(r["step_ratio"].get("torch")),
                      ranged(r["trace_and_compile_ratio"])])  # fmt: skip
-    notes = "† Another convention, the same work."
+    notes = f"{most / 1e6:.0f} M parameters where no other number is given. † Another convention, the same work."
     return f"{machine(result)} {notes}\n\n{markdown(header, rows)}"
 
 

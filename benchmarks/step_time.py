@@ -51,6 +51,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, help="timings of a step in each process (15)")
     processes.add_options(parser)
     parser.add_argument("--output", type=Path, help="the JSON file")
+    parser.add_argument("--without-torch", action="store_true", help="where a step of torch takes minutes")
     parser.add_argument("--add", action="store_true", help="keep the other rows of that file")
     given = parser.parse_args()
     full = {"large": 50_000_000, "scale": 1.0, "leaves": 1600, "samples": 15, "processes": processes.PROCESSES}
@@ -100,11 +101,11 @@ def measure(row_name: str, tree_name: str, given: argparse.Namespace) -> process
     params, grads = programs.start(tree)
     calls = {name: programs.stepper(compiled[name], getattr(row, name), params, grads) for name in compiled}
     mine, theirs = calls["adaptx"], calls["optax"]
-    if rivals.torch is not None and row.torch is not None:
+    if rivals.torch is not None and row.torch is not None and not given.without_torch:
         calls["torch"] = rivals.TorchStepper(row, params, grads)
     calls["triad"] = programs.Triad(size)
     samples = min(given.samples, COSTLY_SAMPLES) if row.costly else given.samples
-    step, steps = programs.step_ms(calls, samples, SAMPLE, order, row.period)
+    step, steps = programs.step_ms(calls, samples, SAMPLE, order, row.period, warm=1 if row.costly else 2)
     if "torch" in calls:
         says["torch"] = {"state_bytes_per_parameter": calls["torch"].state_bytes() / size}
     # every array read once, every new one written once; to clip, the gradients are read once more
@@ -162,7 +163,9 @@ def others(given: argparse.Namespace, now: dict[str, Any]) -> list[dict[str, Any
     strange = [key for key, value in here.items() if before.get(key) != value]
     if strange:
         sys.exit(f"{given.output} was written with another {strange[0]}; measure all rows, or give another --output")
-    return [row for row in before["results"] if row["row"] not in given.rows or row["tree"] not in given.trees]
+    sizes = {name: trees.elements(made(name, given)) for name in given.trees}
+    return [row for row in before["results"]
+            if row["row"] not in given.rows or row["parameters"] != sizes.get(row["tree"])]  # fmt: skip
 
 
 def brief(run: processes.Run) -> str:
@@ -177,6 +180,7 @@ def main() -> None:
         processes.hand_over(given.output, measure(given.rows[0], given.trees[0], given))
         return
     options = [f"--{name}={getattr(given, name)}" for name in ("large", "scale", "leaves", "samples")]
+    options += ["--without-torch"] * given.without_torch
     comparisons = {
         f"{tree}, {row}": ["--trees", tree, "--rows", row, *options] for tree in given.trees for row in given.rows
     }
