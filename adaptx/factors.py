@@ -7,6 +7,7 @@ the array.
 import jax.numpy as jnp
 from jax import lax
 
+from .decompositions import eigh, inverse_of_triangle, qr
 from .numerics import divide, root
 from .sharded import filled, product
 
@@ -98,11 +99,8 @@ def apart(a, own):
 
 
 def eigenbasis(a, own=None):
-    """The eigenvectors of symmetric a ≥ 0 as columns, the largest eigenvalue first; outside `own` the identity's last.
-
-    Derivatives take it as a constant: those of eigenvectors are infinite where two eigenvalues agree.
-    """
-    q = jnp.flip(jnp.linalg.eigh(lax.stop_gradient(apart(a, own)), symmetrize_input=False)[1], -1)
+    """The eigenvectors of symmetric a ≥ 0 as columns, largest eigenvalue first; outside `own` the identity's, last."""
+    q = jnp.flip(eigh(apart(a, own))[1], -1)
     return q if own is None else jnp.where(own[..., None] == own[..., None, :], q, 0)
 
 
@@ -113,7 +111,7 @@ def tracked(a, q, own=None):
     """
     a, q = lax.stop_gradient((apart(a, own), q))
     order = jnp.argsort(-jnp.sum(q * product(a, q), -2), -1)
-    q = jnp.linalg.qr(product(a, jnp.take_along_axis(q, order[..., None, :], -1)))[0]
+    q = qr(product(a, jnp.take_along_axis(q, order[..., None, :], -1)))
     return q if own is None else jnp.where(own[..., None] == own[..., None, :], q, 0), order
 
 
@@ -124,7 +122,7 @@ def inverse_power(a, power: float, eps):
     """
     a = lax.stop_gradient(a)
     top = jnp.max(jnp.abs(a), (-2, -1))[..., None]
-    values, q = jnp.linalg.eigh(divide(a, top[..., None]), symmetrize_input=False)
+    values, q = eigh(divide(a, top[..., None]))
     values = jnp.maximum(values, a.shape[-1] * jnp.finfo(a.dtype).eps) * top + lax.stop_gradient(eps)
     some = values != 0  # of NaN too
     powers = jnp.where(some, jnp.where(some, values, 1) ** -power, 0)
@@ -158,7 +156,8 @@ def solved_by(q, x, axis: int):
     """q⁻ᵀ x (axis −2) or x q⁻¹ (axis −1) for an upper triangle, or a diagonal, q."""
     if is_diagonal(q, x):
         return x / (q[..., None] if axis == -2 else q[..., None, :])
-    return lax.linalg.triangular_solve(q, x, left_side=axis == -2, lower=False, transpose_a=axis == -2)
+    inverse = inverse_of_triangle(q)
+    return product(jnp.swapaxes(inverse, -1, -2), x) if axis == -2 else product(x, inverse)
 
 
 def norm_bound(a):

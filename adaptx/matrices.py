@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .bits import counter_bits, normals
+from .decompositions import left_singular_vectors
 from .numerics import divide, root
 from .sharded import filled, gathered, sharded_as, tied
 
@@ -71,7 +72,7 @@ def leading(x, rank: int):
     A decomposition leaves their signs open: the largest entry of every one is positive.
     """
     x = lax.stop_gradient(divide(x, jnp.max(jnp.abs(x), (-2, -1), keepdims=True, initial=0)))
-    u = jnp.linalg.svd(gathered(x), full_matrices=False)[0][..., :rank]
+    u = left_singular_vectors(gathered(x))[..., :rank]
     largest = jnp.take_along_axis(u, jnp.argmax(jnp.abs(u), -2, keepdims=True), -2)
     return jnp.where(largest < 0, -u, u)
 

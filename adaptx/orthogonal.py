@@ -6,6 +6,7 @@ from functools import partial
 import jax.numpy as jnp
 from jax import lax
 
+from .decompositions import inverse_of_cholesky
 from .numerics import divide, root
 from .sharded import product
 
@@ -96,8 +97,7 @@ def orthonormal(x):
     m, r = x.shape[-2:]
     eye, shift = jnp.eye(r, dtype=x.dtype), 8 * math.sqrt(m * r) * float(jnp.finfo(x.dtype).eps)
     for _ in range(3):
-        lower = jnp.linalg.cholesky(product(jnp.swapaxes(x, -1, -2), x, exact=True) + shift * eye)
-        inverse = lax.linalg.triangular_solve(lower, jnp.broadcast_to(eye, lower.shape), left_side=True, lower=True)
+        inverse = inverse_of_cholesky(product(jnp.swapaxes(x, -1, -2), x, exact=True) + shift * eye)
         # the root undoes what the shift does to columns that are orthogonal already
         x = math.sqrt(1 + shift) * product(x, jnp.swapaxes(inverse, -1, -2), exact=True)
     return x

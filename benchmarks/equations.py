@@ -35,7 +35,7 @@ import adaptx
 from adaptx import rules
 
 # the modules of verbs that rules share
-SHARED = ("numerics.py", "sharded.py", "bits.py", "matrices.py", "orthogonal.py", "factors.py")
+SHARED = ("numerics.py", "sharded.py", "bits.py", "decompositions.py", "matrices.py", "orthogonal.py", "factors.py")
 # rule -> the optax functions that do the same, in optax or optax.contrib
 PEERS = {
     "momentum": ("trace",),

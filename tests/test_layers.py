@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "adaptx"
 LAYERS = [
-    "values checks fields base control numerics sharded bits matrices factors orthogonal",
+    "values checks fields base control numerics sharded bits decompositions matrices factors orthogonal",
     "rules controllers schedules schedule_value",
     "engine",
     "optimizers wrappers conversion interop",
