@@ -8,37 +8,41 @@ makes.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array
+from jaxtyping import Array, PyTree
 
 from .sharded import product
 
+exact = partial(product, exact=True)
 
-def one_by_one(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+
+def one_by_one(function: Callable[[Array], PyTree]) -> Callable[[Array], PyTree]:
     """A function of one square or oblong matrix, or of a batch of them, that sees a matrix at a time on a CPU."""
 
-    def each(x: Array) -> Array:
+    def each(x: Array) -> PyTree:
         return function(x) if x.ndim == 2 else lax.map(each, x)
 
     @jax.custom_batching.custom_vmap
-    def mapped(x: Array) -> Array:
+    def mapped(x: Array) -> PyTree:
         return lax.platform_dependent(x, cpu=each, default=function)
 
     @mapped.def_vmap
-    def _(size: int, batched: list[bool], x: Array) -> tuple[Array, bool]:
+    def _(size: int, batched: list[bool], x: Array) -> tuple[PyTree, PyTree]:
         del size, batched
-        return mapped(x), True
+        out = mapped(x)
+        return out, jax.tree.map(lambda _: True, out)
 
     return mapped
 
 
 @one_by_one
-def _eigenvalues_and_vectors(a: Array) -> Array:
+def _eigh(a: Array) -> tuple[Array, Array]:
     values, vectors = jnp.linalg.eigh(a, symmetrize_input=False)
-    return jnp.concatenate([values[..., None, :], vectors], -2)
+    return values, vectors
 
 
 def eigh(a):
@@ -46,8 +50,7 @@ def eigh(a):
 
     Derivatives take both as constants: those of eigenvectors are infinite where two eigenvalues agree.
     """
-    found = _eigenvalues_and_vectors(lax.stop_gradient(a))
-    return found[..., 0, :], found[..., 1:, :]
+    return _eigh(lax.stop_gradient(a))
 
 
 @one_by_one
@@ -89,7 +92,7 @@ def inverse_of_triangle(a):
 def _(primals, tangents):
     (a,), (da,) = primals, tangents
     inverse = inverse_of_triangle(a)
-    return inverse, -product(product(inverse, jnp.triu(da)), inverse)
+    return inverse, -exact(exact(inverse, jnp.triu(da)), inverse)
 
 
 @one_by_one
@@ -111,6 +114,6 @@ def inverse_of_cholesky(a):
 def _(primals, tangents):
     (a,), (da,) = primals, tangents
     inverse = inverse_of_cholesky(a)
-    whole = product(product(inverse, da), jnp.swapaxes(inverse, -1, -2))
+    whole = exact(exact(inverse, da), jnp.swapaxes(inverse, -1, -2))
     half = jnp.tril(whole) * (1 - 0.5 * jnp.eye(a.shape[-1], dtype=a.dtype))
-    return inverse, -product(half, inverse)
+    return inverse, -exact(half, inverse)

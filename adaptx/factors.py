@@ -157,7 +157,8 @@ def solved_by(q, x, axis: int):
     if is_diagonal(q, x):
         return x / (q[..., None] if axis == -2 else q[..., None, :])
     inverse = inverse_of_triangle(q)
-    return product(jnp.swapaxes(inverse, -1, -2), x) if axis == -2 else product(x, inverse)
+    inverse = jnp.swapaxes(inverse, -1, -2) if axis == -2 else inverse
+    return product(inverse, x, exact=True) if axis == -2 else product(x, inverse, exact=True)
 
 
 def norm_bound(a):
