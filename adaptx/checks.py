@@ -53,7 +53,8 @@ def _schedule(name: str, function: Callable[..., Scalar]) -> Callable[[Array], S
     called = getattr(function, "__name__", type(function).__name__)
     if isinstance(function, type):
         raise TypeError(f"{name} must be a number or a schedule, got the class {called}; call it: {called.lower()}(…).")
-    ours = isinstance(function, types.FunctionType) and function.__module__.split(".")[0] == __name__.split(".")[0]
+    package = (getattr(function, "__module__", None) or "").split(".")[0]  # exec and eval may leave it None
+    ours = isinstance(function, types.FunctionType) and package == __name__.split(".")[0]
     if ours and "<" not in function.__qualname__:
         raise TypeError(f"{name} must be a number or a schedule, got the function {called}; call it: {called}(…).")
     try:

@@ -10,7 +10,7 @@ from .decompositions import inverse_of_cholesky
 from .numerics import divide, root
 from .sharded import product
 
-VIEWS, OUTPUTS, PRECISIONS = ("batch", "first", "last"), ("rows", "columns"), ("auto", "full")
+VIEWS, OUTPUTS, PRECISIONS = ("batch", "first", "last"), ("columns", "rows"), ("auto", "full")
 
 
 def as_matrices(x, view: str, output: str):

@@ -223,11 +223,12 @@ def noisy_quadratic(result: dict[str, Any]) -> str:
             over.setdefault(row["controller"], []).append(f"`{row['optimizer']}` {end}")
     order = [name for name in dict.fromkeys(row["controller"] for row in rows) if name in over]
     refused, above = sum("refused" in row for row in rows), sum(map(len, over.values()))
-    counts = f"{len(rows)} pairs tried, {refused} refused, {above} end above their start."
+    alone = sum(row["controller"] == "constant" for row in rows)
+    tried = f"{len(rows) - alone} pairs and {alone} optimizers alone tried"
     cells = [[f"`{name}`", len(over[name]), ", ".join(over[name])] for name in order]
     header = ["controller", "optimizers", "final ÷ first loss, the worst of "
               f"{result['settings']['seeds']} seeds"]  # fmt: skip
-    return f"{counts}\n\n{markdown(header, cells)}"
+    return f"{tried}, {refused} refused, {above} end above their start.\n\n{markdown(header, cells)}"
 
 
 def equations(result: dict[str, Any]) -> str:

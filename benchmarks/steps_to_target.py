@@ -3,10 +3,11 @@
     python benchmarks/steps_to_target.py [--quick] [--optimizers adamw muon ...] [--budget-steps N] [--output FILE]
 
 A transformer of a million parameters on characters and a small convolutional network on digits. On each, every
-optimizer is tuned on the same grid, rates that are multiples of its default × weight decays, with the same budget and
-one seed; at its best point it then trains from fresh seeds, half as long again. The rate is constant after a warmup
-over the first twentieth. The target is, seed by seed, the held-out loss with which AdamW ends its budget. Weight decay
-is independent of the rate (p ← p − lr·d − λp), so that one grid means the same for all.
+optimizer is tuned in the same way, with the same budget and one seed: rates half a decade apart around its default,
+then those a quarter of a decade below and above the best, and the best with weight decay. At its best point it then
+trains from fresh seeds, half as long again. The rate is constant after a warmup over the first twentieth. The target
+is, seed by seed, the held-out loss with which AdamW ends its budget. Weight decay is independent of the rate
+(p ← p − lr·d − λp), so that one grid means the same for all.
 
 Members of a sweep train in one vmapped program, a few at a time. The JSON file is written after every optimizer, and a
 run with the same settings goes on where it stopped: split a long one with --optimizers. Losses do not depend on what
@@ -38,7 +39,8 @@ from adaptx import optimizers
 from adaptx.cli.registries import default_rate
 
 FACTORS = tuple(float(f) for f in np.geomspace(10**-0.5, 100.0, 6))  # of the default rate, half a decade apart
-DECAYS = (0.0, 3e-4)  # λ of every step
+NEARER = 10**0.25  # the factor to the rates beside the best of these
+DECAY = 3e-4  # λ of every step, tried at the best of them
 OVERRUN = 1.5  # how much longer than the budget the fresh seeds train
 WARMUP = 0.05  # of the budget
 TUNING_SEED = 1000  # the fresh ones are 0, 1, …
@@ -152,15 +154,19 @@ def trained(run: Callable, members: Sequence[Member], evaluations: int, together
 
 
 def tuned(run: Callable, name: str, budget: int, given: argparse.Namespace, tick: Callable) -> dict[str, Any]:
-    """The point of the grid with the lowest loss at the end of the budget, and all of them."""
+    """The point with the lowest loss at the end of the budget, and all that were tried: [rate, decay, loss]."""
     unit = default_rate(optimizers.ALL[name])
-    grid = [(factor, decay) for factor in given.factors for decay in DECAYS]
-    members = [(factor * unit, decay, TUNING_SEED) for factor, decay in grid]
-    finals = [tables.final(curve, budget) for curve in trained(run, members, budget, given.together, tick)]
-    best = int(np.argmin(finals))
-    rate, decay, _ = members[best]
-    tried = [[*m[:2], loss if np.isfinite(loss) else None] for m, loss in zip(members, finals, strict=True)]
-    edge = grid[best][0] in (given.factors[0], given.factors[-1])
+    tried: list[list[Any]] = []
+
+    def attempt(points: Sequence[tuple[float, float]]) -> list[Any]:
+        curves = trained(run, [(*point, TUNING_SEED) for point in points], budget, given.together, tick)
+        losses = [tables.final(curve, budget) for curve in curves]
+        tried.extend([*p, loss if np.isfinite(loss) else None] for p, loss in zip(points, losses, strict=True))
+        return min((one for one in tried if one[2] is not None), key=lambda one: one[2], default=tried[0])
+
+    coarse = attempt([(factor * unit, 0.0) for factor in given.factors])[0]
+    rate, decay, _ = attempt([(coarse / NEARER, 0.0), (coarse * NEARER, 0.0), (coarse, DECAY)])
+    edge = rate in (min(one[0] for one in tried), max(one[0] for one in tried))
     return {"rate": rate, "decay": decay, "on_edge": edge, "tuning": tried}
 
 
@@ -213,7 +219,7 @@ def settings(given: argparse.Namespace, tasks: dict[str, Task]) -> dict[str, Any
     return {
         "sizes": given.sizes._asdict(), "steps": {name: task.steps for name, task in tasks.items()},
         "data": {name: task.digest for name, task in tasks.items()}, "seeds": given.seeds, "every": given.every,
-        "factors": list(given.factors), "decays": list(DECAYS), "overrun": OVERRUN, "warmup": WARMUP,
+        "factors": list(given.factors), "nearer": NEARER, "decay": DECAY, "overrun": OVERRUN, "warmup": WARMUP,
     }  # fmt: skip
 
 
@@ -238,7 +244,7 @@ def main() -> None:
     tasks = {name: make(given.sizes) for name, make in TASKS.items()}
     shared = settings(given, tasks)
     runs = begun(given.output, shared)
-    batches = -(-len(given.factors) * len(DECAYS) // given.together) + -(-given.seeds // given.together)
+    batches = sum(-(-members // given.together) for members in (len(given.factors), 3, given.seeds))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as bar:

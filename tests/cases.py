@@ -130,21 +130,21 @@ VARIANTS: dict[str, dict[str, dict]] = {
     },
     "muon": {
         "plain": {"nesterov": False, "view": "first"},
-        "rms": {"scale": "rms", "decay": 0.8, "steps": 3, "output": "columns", "precision": "full"},
+        "rms": {"scale": "rms", "decay": 0.8, "steps": 3, "output": "rows", "precision": "full"},
     },
     "normuon": {
         "plain": {"nesterov": False, "view": "first"},
-        "rms": {"scale": "rms", "decay": 0.8, "b2": 0.9, "steps": 3, "output": "columns", "precision": "full"},
+        "rms": {"scale": "rms", "decay": 0.8, "b2": 0.9, "steps": 3, "output": "rows", "precision": "full"},
     },
     "scion": {
         "sign": {"norm": "sign", "radius": 3.0, "view": "first"},
-        "column": {"norm": "column", "eps": 1e-3, "output": "columns"},
+        "column": {"norm": "column", "eps": 1e-3, "output": "rows"},
         "row": {"norm": "row", "decay": 0.5},
-        "short": {"steps": 3, "precision": "full", "output": "columns"},
+        "short": {"steps": 3, "precision": "full", "output": "rows"},
     },
     "dion": {
         "low": {"rank_fraction": 0.5, "view": "first"},
-        "columns": {"rank_fraction": 0.7, "output": "columns", "eps": 1e-3, "decay": 0.8},
+        "rows": {"rank_fraction": 0.7, "output": "rows", "eps": 1e-3, "decay": 0.8},
     },
 }
 

@@ -1,5 +1,6 @@
 """benchmarks/equations.py: its rule of counting on known sources, and that it finds every rule and optax's names."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -78,6 +79,13 @@ def test_every_rule_has_a_row_and_known_ones_have_peers(rows):
         assert rows[name]["optax"]["step_lines"] > 0, f"optax has no {equations.PEERS[name]}"
     assert rows["lion"]["optax"]["parts"] == ("ScaleByLionState", "scale_by_lion")
     assert "ScaleByAdamState" not in rows["adam"]["optax"]["parts"], "other optimizers use it too"
+
+
+def test_what_is_published_is_what_the_rules_have(rows):
+    published = json.loads((equations.RESULTS / "equations.json").read_text(encoding="utf-8"))["results"]
+    assert [(row["rule"], row["adaptx"]["lines"], row["adaptx"]["tokens"]) for row in published] == [
+        (name, row["adaptx"]["lines"], row["adaptx"]["tokens"]) for name, row in rows.items()
+    ], "run benchmarks/equations.py and benchmarks/readme.py"
 
 
 def test_the_summary_is_of_the_rows(rows):

@@ -173,8 +173,9 @@ def test_cards_of_what_never_diverges_and_of_what_is_new(monkeypatch):
 
 def test_the_table_counts_and_lists():
     row = {"optimizer": "adam", "controller": "l4", "ratio": 3.3, "diverges": True}
-    rows = [{**row, "ratio": 0.5, "diverges": False}, row, {**row, "optimizer": "sgd", "ratio": None},
+    rows = [{**row, "ratio": 0.5, "controller": "constant", "diverges": False}, row,
+            {**row, "optimizer": "sgd", "ratio": None},
             {"optimizer": "sgd", "controller": "dog", "refused": "no."}]  # fmt: skip
     told = readme.noisy_quadratic({"settings": {"seeds": 3}, "results": rows}).splitlines()
-    assert told[0] == "4 pairs tried, 1 refused, 2 end above their start."
+    assert told[0] == "3 pairs and 1 optimizers alone tried, 1 refused, 2 end above their start."
     assert told[-1] == "| `l4` | 2 | `adam` 3.3×, `sgd` not finite |"

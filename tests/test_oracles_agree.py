@@ -123,7 +123,7 @@ def test_muon_moves_the_singular_values_alone(shape: tuple[int, ...], eps: float
     x = values / (np.sqrt(np.sum(values**2, axis=-1, keepdims=True)) + eps)
     for _ in range(5):
         x = 3.4445 * x - 4.7750 * x**3 + 2.0315 * x**5
-    want = np.sqrt(max(1.0, shape[-2] / shape[-1])) * (left * x[..., None, :]) @ right
+    want = np.sqrt(max(1.0, shape[-1] / shape[-2])) * (left * x[..., None, :]) @ right
     rule = ORACLES["muon"](decay=0.0, eps=eps)
     np.testing.assert_allclose(rule.step(g), want, rtol=0, atol=ITERATED)
 

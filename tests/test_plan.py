@@ -203,6 +203,11 @@ def test_models_of_files(planned, folder):
 def test_notes_on_what_changes_nothing(planned):
     assert "changes nothing" in planned("digits", "--optimizer", "sgd", "--storage", "int8")[0]
     assert "rounding=kahan changes nothing" in planned("digits", "--rounding", "kahan")[0]
+    narrow = "--storage", "bf16", "--storage-exclude", "1"
+    assert "share words" in planned("digits", *narrow)[0]
+    assert "share words" not in planned("digits", "--optimizer", "momentum", *narrow)[0]
+    for name in ("adafactor", "sgd_sai", "apollo"):  # slots that are small, or not there, share no word
+        assert "share words" not in planned("digits", "--optimizer", name)[0]
     assert "changes nothing" not in planned("digits", "--rounding", "kahan", "--dtype", "bf16", "--storage", "int8")[0]
 
 

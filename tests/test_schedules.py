@@ -2,6 +2,8 @@
 
 import copy
 import inspect
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +16,9 @@ from adaptx import schedules
 
 F32 = 2e-6  # relative: a handful of float32 roundings
 F32_NEAR_ZERO = 2e-7  # absolute: two units in the last place of a peak of 1, where a curve comes down to zero
+
+QUOTED = [text for path in Path(adaptx.__file__).parent.rglob("*.py")
+          for text in re.findall(r"`(lambda t: [^`]*)`", path.read_text(encoding="utf-8"))]  # fmt: skip
 
 STEPS = np.array([0, 1, 2, 3, 4, 5, 6, 7, 9, 10, 11, 14, 15, 19, 20, 21, 29, 30, 31, 40, 44, 45, 49, 50, 51, 59])
 
@@ -194,3 +199,11 @@ def test_step_t_of_an_optimizer_uses_the_value_at_t():
         params, state = optimizer.step(jnp.ones(2), state, params)
         used.append(adaptx.read(state, "learning_rate"))
     np.testing.assert_allclose(used, schedule(np.arange(7)), rtol=F32, atol=F32_NEAR_ZERO)
+
+
+def test_schedules_in_docstrings_run_in_a_jitted_step():
+    assert len(QUOTED) >= 2
+    for text in QUOTED:
+        opt = adaptx.adafactor(eval(text, {"jnp": jnp, "lr": 1e-2}))
+        p = jnp.ones((2, 3))
+        assert jnp.all(jax.jit(opt.step)(p, opt.init(p), p)[0] != p), text

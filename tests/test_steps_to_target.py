@@ -1,5 +1,6 @@
 """benchmarks/steps_to_target.py: its arithmetic on known losses, its tasks, and the whole at toy size."""
 
+import argparse
 import json
 import math
 import sys
@@ -167,6 +168,43 @@ def test_members_are_runs_of_their_own():
         grads = jax.grad(task.loss)(params, *task.batch(jax.random.fold_in(key, t)))
         params, state = opt.step(grads, state, params)
     np.testing.assert_allclose(curves[1, -1], task.loss(params, *task.unseen), rtol=TWO_WAYS)
+
+
+def tuned_on(loss_of, factors=(1.0, 10.0, 100.0)):
+    """What `tuned` finds for adamw where the loss depends on rate and decay in a known way; and the points it tried."""
+    seen = []
+
+    def run(rates, decays, seeds, evaluations):
+        seen.extend(zip(rates.tolist(), decays.tolist(), strict=True))
+        assert set(seeds.tolist()) == {script.TUNING_SEED}
+        return np.array([[loss_of(*point)] * evaluations for point in zip(rates, decays, strict=True)])
+
+    given = argparse.Namespace(factors=factors, together=3)
+    return script.tuned(run, "adamw", 4, given, lambda: None), seen
+
+
+def test_tuning_looks_beside_the_best_of_the_grid():
+    best, seen = tuned_on(lambda rate, decay: abs(math.log10(rate) + 1.8) + decay)
+    unit = script.default_rate(adaptx.adamw)  # 1e-3: of the grid 1e-2 is nearest to 10^-1.8, then 10^-1.75
+    assert best["rate"] == pytest.approx(10**-1.75)
+    assert best["decay"] == 0
+    assert not best["on_edge"]
+    wanted = [(unit, 0), (10 * unit, 0), (100 * unit, 0), (10**-2.25, 0), (10**-1.75, 0), (1e-2, script.DECAY)]
+    np.testing.assert_allclose(seen, wanted, rtol=1e-6)
+    np.testing.assert_allclose([one[:2] for one in best["tuning"]], wanted)
+    decayed, _ = tuned_on(lambda rate, decay: abs(math.log10(rate) + 2) - decay)
+    assert decayed["rate"] == pytest.approx(1e-2)
+    assert decayed["decay"] == script.DECAY
+
+
+def test_tuning_tells_of_an_edge_and_of_runs_that_diverged():
+    edge, _ = tuned_on(lambda rate, decay: -rate)
+    assert edge["on_edge"]
+    assert edge["rate"] == pytest.approx(0.1 * script.NEARER)
+    inside, _ = tuned_on(lambda rate, decay: rate if rate > 9e-4 else 1.0)
+    assert not inside["on_edge"], "a smaller rate was tried and is worse"
+    diverged, _ = tuned_on(lambda rate, decay: math.nan)
+    assert [one[2] for one in diverged["tuning"]] == [None] * 6
 
 
 def test_a_run_is_split_and_goes_on(tmp_path, monkeypatch, capsys):

@@ -95,6 +95,13 @@ def test_repr_shows_every_hyperparameter(c: Case):
     assert "schedule" in repr(c.build(schedule))
 
 
+def test_repr_shows_the_decay_an_optimizer_has_by_itself():
+    assert "weight_decay=0.01" in repr(adaptx.adamw(0.1))
+    assert "weight_decay=0.0)" in repr(adaptx.adamw(0.1, weight_decay=0.0))
+    assert "weight_decay=1.0)" in repr(adaptx.scion())
+    assert "weight_decay" not in repr(adaptx.adam(0.1))
+
+
 def test_frozen():
     opt = adaptx.adam(0.1)
     for change in (lambda: setattr(opt, "learning_rate", 1.0), lambda: setattr(opt.rule, "eps", 1.0)):

@@ -10,8 +10,9 @@ Losses of a small rate differ by noise alone, so optimism θ > 0 lets a rate ris
 is too large says so loudly. The draw is a hash of (seed, period number): resumable, and the same under any sharding.
 Losses must exceed `floor`. Measured over 100 periods from rates of 1e-4 to 1: a bad rate is much improved in both
 directions, a good one suffers somewhat, and a network that a first rate of 1 has killed stays dead: use `shield`.
-The idea of rates as arms rewarded by the drop of the loss: Henry et al., "LRRL", 2024, arXiv:2410.12598; discounting as
-in Garivier & Moulines, "On upper-confidence bound policies for non-stationary bandit problems", 2008, arXiv:0805.3415.
+The idea of rates as arms rewarded by the drop of the loss: Donâncio et al., "LRRL", 2024, arXiv:2410.12598; discounting
+as in Garivier & Moulines, "On upper-confidence bound policies for non-stationary bandit problems", 2008,
+arXiv:0805.3415.
 The relative arms, the reward and the defaults are ours.
 """
 

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from .optimizer import Optimizer
 
 
+SHORT = {"float32": "f32", "float64": "f64", "bfloat16": "bf16", "float16": "f16"}
+
+
 @dataclass(frozen=True)
 class LeafCost:
     """One trained leaf; sizes in bytes."""
@@ -42,6 +45,19 @@ class LeafCost:
     def state(self) -> dict[str, int]:
         """Bytes of what lies beside it, by name."""
         return {name: tree_bytes(x) for name, x in self.arrays.items()}
+
+    @property
+    def forms(self) -> dict[str, str]:
+        """How each of these is stored: slots in order, then what rounding, a controller and a wrapper keep."""
+        beside = {name: x for name, x in self.arrays.items() if x is not None and name not in self.storage}
+        return self.storage | {name: SHORT.get(str(x.dtype), str(x.dtype)) for name, x in beside.items()}
+
+    @property
+    def in_words(self) -> list[str]:
+        """The narrow slots that lie in the words of the slot before."""
+        narrow = [name for name, kind in self.storage.items() if kind in ("bf16", "int8")]
+        lying = {name: self.arrays.get(name) for name in narrow}  # nothing, or the bounds of both
+        return [name for name, x in lying.items() if x is None or x.dtype == np.float32]
 
     @property
     def total(self) -> int:
@@ -117,13 +133,13 @@ def scalar_bytes(opt: "Optimizer", leaves: Leaves) -> int:
 
 
 def table(rows: list[LeafCost]) -> str:
-    """A table of leaves: what is trained, by which group, decayed and scaled, and how its slots are stored."""
-    head = ("parameter", "shape", "dtype", "group", "decay", "lr ×", "slots", "state bytes")
+    """A table of leaves: what is trained, by which group, decayed and scaled, and how what lies beside it is stored."""
+    head = ("parameter", "shape", "dtype", "group", "decay", "lr ×", "state", "state bytes")
     cells = [
         (
             row.path, "×".join(map(str, row.shape)) or "scalar", row.dtype, row.group, "yes" if row.decayed else "no",
             "traced" if row.lr_scale is None else f"{row.lr_scale:g}",
-            " ".join(f"{name}:{kind}" for name, kind in row.storage.items()) or "none", f"{sum(row.state.values()):,}",
+            " ".join(f"{name}:{kind}" for name, kind in row.forms.items()) or "none", f"{sum(row.state.values()):,}",
         )
         for row in rows
     ]  # fmt: skip

@@ -59,10 +59,14 @@ class Options:
         }  # fmt: skip
 
     def changed(self, usual: Mapping[str, PyTree] | None = None) -> list[str]:
-        """The options that differ from their defaults, or those that are usual here, as name=value."""
-        plain = options("", usual or {}).given()
+        """The options that differ from their defaults, and those that are usual here, as name=value."""
+        plain, usual = options("", {}).given(), usual or {}
         given = {**self.given(), "decay_mask": self.decay_mask}
-        differs = (name for name, x in given.items() if isinstance(x, (jax.Array, np.ndarray)) or x != plain[name])
+        differs = (
+            name
+            for name, x in given.items()
+            if name in usual or isinstance(x, (jax.Array, np.ndarray)) or x != plain[name]
+        )
         return [f"{name}={given[name]!r}" for name in differs]
 
     def decay(self, rate: Scalar) -> Scalar | None:

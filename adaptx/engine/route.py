@@ -42,7 +42,7 @@ class Route(Transformation):
     options: Options  # of the whole tree
     by: Callable[[str, Array], str] | Frozen | tuple[tuple[str, str], ...] = static(default=())
     default: str | None = static(default=None)
-    together: bool = static(default=False)  # whether the groups are one optimizer to the user, who set patterns for all
+    shared_patterns: bool = static(default=False)  # whether a pattern of one group is for the leaves of all
 
     @property
     def requires(self) -> frozenset[str]:
@@ -86,7 +86,7 @@ class Route(Transformation):
         """(name, group, its leaves) of every group."""
         labels = self.labels(leaves)
         for name, group in self.groups.items():
-            yield name, group, leaves.only([label == name for label in labels], together=self.together)
+            yield name, group, leaves.only([label == name for label in labels], shared_patterns=self.shared_patterns)
 
     def members(self, leaves: Leaves, around: tuple[str, ...] = ()) -> list[Member]:
         """Every optimizer with its leaves, those of routes inside too."""
@@ -206,13 +206,13 @@ class Route(Transformation):
         groups = {name: changes.pop(name, group) for name, group in self.groups.items()}
         by = dict(self.by) if isinstance(self.by, tuple) else self.by.tree if isinstance(self.by, Frozen) else self.by
         whole = {name: value for name, value in self.options.given().items() if name in WHOLE}
-        kept = {"by": by, "default": self.default, "together": self.together}
+        kept = {"by": by, "default": self.default, "shared_patterns": self.shared_patterns}
         return route(groups, **{**kept, **whole, **changes})
 
     def __repr__(self) -> str:
         by = dict(self.by) if isinstance(self.by, tuple) else self.by
         rest = [f"by={by!r}", *([f"default={self.default!r}"] if self.default else [])]
-        rest += [*(["together=True"] if self.together else []), *self.options.changed()]
+        rest += [*(["shared_patterns=True"] if self.shared_patterns else []), *self.options.changed()]
         return f"route({self.groups!r}, {', '.join(rest)})"
 
 
@@ -220,7 +220,7 @@ def route(
     groups: Mapping[str, Transformation],
     by: Mapping[str, str] | Callable[[str, Array], str] | PyTree,
     default: str | None = None,
-    together: bool = False,
+    shared_patterns: bool = False,
     **whole: PyTree,
 ) -> Route:
     """Several optimizers in one: which of them each leaf has.
@@ -232,8 +232,8 @@ def route(
         by: the group of every leaf: a tree like the parameters with a name at every leaf, {path regex: name} (the first
             match counts), or a function of (path, leaf).
         default: the group of leaves that by leaves out; None to refuse them.
-        together: whether a path pattern among the options of a group may be for leaves of another one, as where all
-            have the same options; otherwise a pattern that matches none of its group's leaves is refused.
+        shared_patterns: True where all groups come from one constructor, as in `muon`: a path pattern among their
+            options then has to match some leaf of the whole tree. False: one of the group's own leaves.
         **whole: max_norm, skip_nonfinite, telemetry and axis_name, which decide over the whole tree (`EngineOptions`).
 
     Metrics are named by group, 'hidden/learning_rate'; those of the whole tree are not. `describe(params)` shows every
@@ -250,14 +250,15 @@ def route(
         raise ValueError(
             f"route: default={default!r} is none of the groups {shortened(list(groups))}; name one of them."
         )
+    first = next(iter(groups))
     for name in whole:
         if name not in WHOLE:
             raise TypeError(
                 f"route has no option {name!r}; its options are {', '.join(WHOLE)}, others are those of its groups "
-                f"{', '.join(map(repr, groups))}, which opt.replace(name=opt.groups['name'].replace(…)) changes."
+                f"{', '.join(map(repr, groups))}: opt.replace({first}=opt.groups[{first!r}].replace({name}=…))."
             )
     whole_tree, sent = options("route()", whole), destinations(by, tuple(groups))
-    return batched(Route(dict(groups), whole_tree, sent, default, flag("together", together)))
+    return batched(Route(dict(groups), whole_tree, sent, default, flag("shared_patterns", shared_patterns)))
 
 
 def _check_group(name: object, group: object) -> None:

@@ -71,13 +71,13 @@ class Leaves:
         """What to call each array in an error."""
         return self.paths
 
-    def only(self, chosen: Sequence[bool], *, together: bool = False) -> "Leaves":
+    def only(self, chosen: Sequence[bool], *, shared_patterns: bool = False) -> "Leaves":
         """The same tree with some of the trained leaves, in order; the others are carried along.
 
-        together: whether all groups have the settings of one optimizer, so that a pattern is for all of its leaves.
+        shared_patterns: whether a pattern may mean a leaf that is not chosen, see `route`.
         """
         kept = tuple(i for i, keep in zip(self.trained, chosen, strict=True) if keep)
-        return replace(self, trained=kept, around=(self.around or self.trained) if together else None)
+        return replace(self, trained=kept, around=(self.around or self.trained) if shared_patterns else None)
 
     def join(self, arrays: Sequence[PyTree], others: Callable[[PyTree], PyTree]) -> PyTree:
         """A tree with `arrays` at the trained leaves and others(leaf) elsewhere."""

@@ -48,8 +48,7 @@ def from_optax(opt: Optimizer, optax_state: PyTree, params: PyTree, step: int | 
         optax.amsgrad                      scale_by_amsgrad(bias_correction_mu=False, bias_correction_nu=False) alone
         optax.adafactor(lr, 128, …)        adafactor(lr, min_dim_size_to_factor=128, …) without momentum,
                                            decay_mode="independent"
-        optax.contrib.muon(…)              muon(…, eps=1e-8, adamw=False), scale="rms" where consistent_rms=0.2;
-                                           output="columns", as optax has it, where the scale is spectral
+        optax.contrib.muon(…)              muon(…, eps=1e-8, adamw=False), scale="rms" where consistent_rms=0.2
 
     The state may lie in chain, masked, partition and inject_hyperparams. Slots become f32 (f64 beside f64 parameters)
     and then what opt's storage makes of them; what rounding keeps is fresh. Not for use on MultiSteps, of which the

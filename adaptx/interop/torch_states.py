@@ -60,8 +60,8 @@ def from_torch(
         Adam, AdamW                        adam with decay_mode="l2", adamw; torch has no debias=False nor nesterov
         Adafactor(lr, eps=(eps1, eps2))    adafactor(lambda t: min(lr, 1/√(t + 1)), −beta2_decay, 0.0, eps2, d), as
                                            no mean square is below eps1; decay is weight_decay=lr·wd, "independent"
-        Muon(lr, adjust_lr_fn="original")  muon(lr, adamw=False); "match_rms_adamw" is scale="rms". torch iterates in
-                                           bf16: slots agree to 1e-6, steps to 5e-2
+        Muon(lr, adjust_lr_fn="original")  muon(lr, adamw=False, output="rows"); "match_rms_adamw" is scale="rms". torch
+                                           iterates in bf16: slots agree to 1e-6, steps to 5e-2
 
     Slots become f32 (f64 beside f64 parameters) and then what opt's storage makes of them; what rounding keeps is
     fresh. Weights that a layer keeps transposed are yours to transpose, in parameters and state alike.

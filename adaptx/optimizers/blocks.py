@@ -62,7 +62,7 @@ def adam_mini_by_name(
         blocks |= {"head": (0, head_size), "head_column": (-1, head_size)}
     groups = {name: adam_mini(learning_rate, b1, b2, eps, *block, **given) for name, block in blocks.items()}
     groups["element"] = adam(learning_rate, b1, b2, eps, **given)
-    return route(groups, Names(head_size) if by is None else by, "whole", together=True, **whole)
+    return route(groups, Names(head_size) if by is None else by, "whole", shared_patterns=True, **whole)
 
 
 @dataclass(frozen=True)

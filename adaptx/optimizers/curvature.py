@@ -20,7 +20,8 @@ def sophia(
     """Sophia: h ← β₂h + (1 − β₂)ĥ every few steps, p ← p − lr·clip(m/max(γh, ε), ±1).
 
     Its update and step take hessian=, ĥ as a tree like the parameters, or None for none at this step:
-    `train_step(loss_fn, opt, extra={"hessian": adaptx.hutchinson(loss_fn, every=10)})` does it all.
+    `train_step(loss_fn, opt, extra={"hessian": adaptx.hutchinson(loss_fn, every=10)})` does it all,
+    and so does `adaptx.gauss_newton_bartlett(loss_of_logits, logits_fn, every=10)` with gamma=0.05.
 
     Args:
         learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; the longest step of a coordinate, as
@@ -31,7 +32,8 @@ def sophia(
         eps: ε ≥ 0, in units of g.
         **engine: see `EngineOptions`.
 
-    When to use it: pretraining of language models where a gradient more every ten steps is affordable.
+    When to use it: pretraining of language models where one gradient more (`gauss_newton_bartlett`)
+    or two (`hutchinson`) every ten steps are affordable.
 
     Liu et al., 2023, arXiv:2305.14342.
     """

@@ -101,4 +101,6 @@ def with_adamw(
     rest = make_adamw(**beside)
     whole = {key: x for key, x in engine.items() if key in WHOLE}
     groups = {name: matrices, "adamw": rest}
-    return route(groups, hidden_matrices(hidden, name, "adamw"), together=True, **whole)
+    by = hidden_matrices(hidden, name, "adamw")
+    sent = {hidden: name} if isinstance(hidden, str) else by  # route refuses a regex that matches nothing
+    return route(groups, sent, "adamw", shared_patterns=True, **whole)

@@ -23,8 +23,8 @@ def adafactor(
     """Adafactor: Adam's second moment of a matrix as a row and a column, steps relative to the parameter's size.
 
     Args:
-        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; the paper's is `lambda t: min(1e-2,
-            1/sqrt(t + 1))`.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; the paper's is
+            `lambda t: jnp.minimum(1e-2, 1 / jnp.sqrt(t + 1))`.
         decay_rate: c > 0; the second moment's decay is 1 − t^(−c).
         eps1: ε₁ ≥ 0, in units of g².
         eps2: ε₂ ≥ 0, the least size of a parameter, in its units.
@@ -36,8 +36,9 @@ def adafactor(
 
     The defaults are the paper's but for its schedule. optax's conventions: min_dim_size_to_factor=128, its weight decay
     is decay_mode="independent", its momentum averages what the rate and the parameter's size have multiplied already,
-    and of more than two axes it factors the two longest. torch's: the rate is `lambda t: min(lr, 1/sqrt(t + 1))`, and
-    nothing is added to g² (eps1=1e-37), but √v̂ and the mean of r are bounded below by the machine's ε.
+    and of more than two axes it factors the two longest. torch's: the rate is
+    `lambda t: jnp.minimum(lr, 1 / jnp.sqrt(t + 1))`, and nothing is added to g² (eps1=1e-37), but √v̂ and the mean of r
+    are bounded below by the machine's ε.
 
     When to use it: transformers too large for Adam's second moment; no rate to tune with the paper's schedule.
 

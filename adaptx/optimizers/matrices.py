@@ -22,7 +22,7 @@ def muon(
     steps: int = 5,
     scale: str = "spectral",
     view: str = "batch",
-    output: str = "rows",
+    output: str = "columns",
     precision: str = "auto",
     hidden: Which = None,
     adamw: Rest = None,
@@ -38,18 +38,23 @@ def muon(
         nesterov: look one step ahead.
         steps: of the iteration, ≥ 1.
         scale: "spectral", √max(1, rows/columns), or "rms", 0.2·√max(rows, columns), which Adam's rates fit.
-        view: of arrays with more than two axes, "batch": the last two are the matrix, those before a batch; "first":
-            the first axis against all others, for kernels O×I×H×W; "last": all others against the last, for H×W×I×O.
-        output: the side of the matrix that is the layer's output, "rows" (W x) or "columns" (x W, as in Flax).
+        view: of arrays with more than two axes, "batch": the last two are the matrix, those before a batch (layers that
+            are scanned over); "first": the first axis against all others, for kernels O×I×H×W and Flax's query, key and
+            value (model, heads, head size); "last": all others against the last, for H×W×I×O and Flax's attention
+            outputs (heads, head size, model). A model that has several has a `route` of several.
+        output: the side of the matrix that is the layer's output, "columns" (x W: Flax, Haiku, optax's Muon) or "rows"
+            (W x: Equinox, torch).
         precision: "auto", products of bf16 operands but on the CPU and for f64; "full", in f32 everywhere.
         hidden: the matrices Muon has, a path regex or a function of (path, leaf) that says True; see `hidden_matrices`.
         adamw: hyperparameters of `adamw` for the rest, with which learning_rate is 3e-4, b1 0.9, b2 0.95, eps 1e-10 and
-            weight_decay 0; False for Muon alone, an optimizer of matrices and nothing else.
+            weight_decay 0; False for Muon alone, an optimizer of matrices and nothing else. A schedule, controller or
+            decay of the matrices is not the rest's: adamw={"learning_rate": schedule, "weight_decay": 0.1}.
         **engine: see `EngineOptions`. Options over the whole tree (max_norm, skip_nonfinite, telemetry, axis_name) hold
             for both. storage (one name, not slot by slot), storage_exclude, rounding and lr_scale hold for the rest too
             unless adamw= names others. All other options are the matrices' own.
 
-    The groups of the state are 'muon' and 'adamw', and `describe(params)` says which leaf is where.
+    The groups of the state are 'muon' and 'adamw', and `describe(params)` says which leaf is where: a head or an
+    embedding that no name tells, Flax's Dense_0, is among the matrices unless hidden= says otherwise.
 
     When to use it: the hidden matrices of transformers; embeddings, heads and vectors want adamw beside it.
 
@@ -70,7 +75,7 @@ def normuon(
     steps: int = 5,
     scale: str = "spectral",
     view: str = "batch",
-    output: str = "rows",
+    output: str = "columns",
     precision: str = "auto",
     hidden: Which = None,
     adamw: Rest = None,
@@ -89,7 +94,7 @@ def normuon(
         steps: of the iteration, ≥ 1.
         scale: "spectral", as long as Muon's step; "rms", the paper's, a root mean square of 0.2.
         view: as in `muon`.
-        output: the side whose neurons these are, "rows" or "columns".
+        output: as in `muon`; the side whose neurons these are.
         precision: as in `muon`.
         hidden: as in `muon`.
         adamw: as in `muon`.
@@ -109,12 +114,12 @@ def dion(
     eps: Scalar = 1e-8,
     rank_fraction: float = 1.0,
     view: str = "batch",
-    output: str = "rows",
+    output: str = "columns",
     hidden: Which = None,
     adamw: Rest = None,
     **engine: Unpack[EngineOptions],
 ) -> Transformation:
-    """Dion: momentum made orthonormal in a few directions, what they miss kept for later; AdamW for the rest.
+    """Dion: momentum made orthonormal, in all or a share of its directions, what they miss kept; AdamW for the rest.
 
     Args:
         learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; of the matrices.
@@ -145,7 +150,7 @@ def scion(
     coefficients: tuple[Scalar, ...] = COEFFICIENTS,
     steps: int = 5,
     view: str = "batch",
-    output: str = "rows",
+    output: str = "columns",
     precision: str = "auto",
     **engine: Unpack[EngineOptions],
 ) -> Optimizer:
@@ -164,7 +169,7 @@ def scion(
         coefficients: a, b and c of the Newton-Schulz iteration.
         steps: of the iteration, ≥ 1.
         view: as in `muon`.
-        output: the side of the matrix that is the layer's output, "rows" (W x) or "columns" (x W; embedding tables).
+        output: the side of the matrix that is the layer's output, "columns" (x W, embedding tables) or "rows" (W x).
         precision: as in `muon`.
         **engine: see `EngineOptions`. weight_decay=0 is the unconstrained form.
 

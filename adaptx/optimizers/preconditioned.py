@@ -95,8 +95,8 @@ def splus(
     """SPlus: the sign of the mean gradient in the eigenbasis of its second moments of rows and of columns.
 
     Args:
-        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; about Adam's times twice the width of the
-            matrices.
+        learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; by its authors' rule of thumb Adam's
+            times twice the width of the matrices.
         b1: β₁ in [0, 1), of the mean gradient.
         b2: β₂ in [0, 1), of the factors.
         every: ≥ 1, steps from one refresh of the basis to the next.

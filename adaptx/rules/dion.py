@@ -43,7 +43,7 @@ class Dion(Rule):
     eps: Scalar = real(1e-8, low=0.0)  # ≥ 0, units of g
     rank_fraction: float = share(1.0)  # in (0, 1], of the shorter side
     view: str = choice(*VIEWS)  # or "first", "last": of more than two axes
-    output: str = choice(*OUTPUTS)  # or "columns"
+    output: str = choice(*OUTPUTS)  # or "rows"
     Slots = LowRank
     pointwise = False
     batches = True

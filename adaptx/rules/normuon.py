@@ -48,7 +48,7 @@ class Normuon(Rule):
     steps: int = count(5)  # ≥ 1
     scale: str = choice("spectral", "rms")  # or "rms"
     view: str = choice(*VIEWS)  # or "first", "last": of more than two axes
-    output: str = choice(*OUTPUTS)  # or "columns"
+    output: str = choice(*OUTPUTS)  # or "rows"
     precision: str = choice(*PRECISIONS)  # or "full", of the products
     Slots = Neurons
     pointwise = False

@@ -58,7 +58,7 @@ SMALLEST = 2.0**-11.5  # the root of what f32 rounds 1 by, whatever the arithmet
 
 class Factors(NamedTuple):
     m: Weighed  # mean gradient, units of g
-    QL: ExactOwn | None  # of rows: (…, rows, rows), or (…, rows) where it is a diagonal; units of 1/√g
+    QL: ExactOwn | None  # of rows: (…, rows, rows), or (…, rows) where it is a diagonal; with QR 1/√g
     QR: ExactOwn | None  # of columns; None where there is but one axis
     n: ExactOwn | None  # steps since the last fit
 

@@ -47,7 +47,7 @@ class Scion(Rule):
     coefficients: tuple[Scalar, ...] = several_of((3.4445, -4.7750, 2.0315), 3)  # a, b, c
     steps: int = count(5)  # ≥ 1
     view: str = choice(*VIEWS)  # or "first", "last": of more than two axes
-    output: str = choice(*OUTPUTS)  # or "columns"
+    output: str = choice(*OUTPUTS)  # or "rows"
     precision: str = choice(*PRECISIONS)  # or "full", of the products
     Slots = Mean
     pointwise = False

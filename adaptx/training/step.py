@@ -197,9 +197,10 @@ def _check_functions(loss_fn: object, opt: PyTree, has_aux: object, extra: objec
         raise TypeError(f"opt must be an optimizer such as adaptx.adam(1e-3), got {type(opt).__name__}; {hint}.")
     lacking = sorted(opt.requires - {"value", "grad_fn", *extra}) if isinstance(opt, Transformation) else []
     if lacking:
+        makers = {"hessian": "adaptx.hutchinson(loss_fn, every=10)"}
         raise TypeError(
-            f"the optimizer requires {lacking[0]} at every step, which cannot be computed from the loss alone; pass "
-            f"extra={{{lacking[0]!r}: function of (params, *batch)}}."
+            f"the optimizer requires {lacking[0]}, which cannot be computed from the loss alone; pass "
+            f"extra={{{lacking[0]!r}: {makers.get(lacking[0], 'function of (params, *batch)')}}}."
         )
 
 

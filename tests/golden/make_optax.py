@@ -56,7 +56,7 @@ def _adafactor(
     return optax.chain(*parts, optax.scale_by_learning_rate(rate))
 
 
-# x W in optax, W x in the program of Muon: with the axes swapped, optax's scale is sqrt(max(1, rows/columns))
+# W x here: with the axes swapped, optax's scale is sqrt(max(1, rows/columns))
 AXES = dict.fromkeys(inputs.MATRICES, optax.contrib.MuonDimensionNumbers(reduction_axis=1, output_axis=0))
 
 

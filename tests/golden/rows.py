@@ -34,7 +34,7 @@ from .row import Row
 from .rows_authors import AUTHORS
 from .rows_engine import ENGINE
 from .rows_low_memory import LOW_MEMORY
-from .rows_matrices import MATRIX_ROWS
+from .rows_matrices import AS_ROWS, MATRIX_ROWS
 from .rows_preconditioned import ROWS as PRECONDITIONED
 
 L2 = {"weight_decay": 0.1, "decay_mode": "l2"}
@@ -149,12 +149,18 @@ OPTAX_MORE = (
         note="optax has the learning rate inside the moment",
     ),
     Row("optax", "adafactor_independent", "adafactor", {}, {"weight_decay": 2e-3, "decay_mode": "independent"}),
-    Row("optax", "muon", "muon", leaves=MATRICES),
-    Row("optax", "muon_plain", "muon", {"nesterov": False, "eps": UNSEEN}, leaves=MATRICES),
-    Row("optax", "muon_eps", "muon", {"nesterov": False, "eps": 1e-2}, leaves=MATRICES),
-    Row("optax", "muon_rms", "muon", {"scale": "rms"}, leaves=MATRICES),
-    Row("optax", "muon_flags", "muon", {"decay": 0.8, "steps": 3, "coefficients": (2.0, -1.5, 0.5)}, leaves=MATRICES),
-    Row("optax", "muon_decay", "muon", {}, {"weight_decay": 0.1}, leaves=MATRICES),
+    Row("optax", "muon", "muon", AS_ROWS, leaves=MATRICES),
+    Row("optax", "muon_plain", "muon", {**AS_ROWS, "nesterov": False, "eps": UNSEEN}, leaves=MATRICES),
+    Row("optax", "muon_eps", "muon", {**AS_ROWS, "nesterov": False, "eps": 1e-2}, leaves=MATRICES),
+    Row("optax", "muon_rms", "muon", {**AS_ROWS, "scale": "rms"}, leaves=MATRICES),
+    Row(
+        "optax",
+        "muon_flags",
+        "muon",
+        {**AS_ROWS, "decay": 0.8, "steps": 3, "coefficients": (2.0, -1.5, 0.5)},
+        leaves=MATRICES,
+    ),
+    Row("optax", "muon_decay", "muon", AS_ROWS, {"weight_decay": 0.1}, leaves=MATRICES),
 )
 
 # rho is the difference of two numbers near 2 / (1 - b2) = 2000, and then of that and 4; l2 decay feeds errors back

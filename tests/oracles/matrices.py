@@ -64,7 +64,7 @@ class Muon:
         eps: float = 1e-7,
         scale: str = "spectral",
         view: str = "batch",
-        output: str = "rows",
+        output: str = "columns",
         precision: str = "auto",
     ):
         if scale not in ("spectral", "rms"):
@@ -131,7 +131,7 @@ class Scion:
         coefficients: tuple[float, float, float] = (3.4445, -4.7750, 2.0315),
         steps: int = 5,
         view: str = "batch",
-        output: str = "rows",
+        output: str = "columns",
         precision: str = "auto",
     ):
         self.decay, self.norm, self.radius, self.eps = decay, norm, radius, eps
@@ -175,7 +175,7 @@ class Dion:
         eps: float = 1e-8,
         rank_fraction: float = 1.0,
         view: str = "batch",
-        output: str = "rows",
+        output: str = "columns",
     ):
         self.decay, self.eps, self.rank_fraction = decay, eps, rank_fraction
         self.view, self.output = view, output

@@ -40,7 +40,7 @@ def _caveats(plan: Budget) -> list[str]:
     why = "; ".join(f"{count} ({reason})" for reason, count in excluded.items())
     if why:
         lines.append(f"Leaves whose slots stay f32: {why}, of {len(plan.leaves)}.")
-    if any(leaf.cost.state[name] < leaf.elements for leaf in plan.leaves for name in leaf.cost.storage):
+    if any(leaf.cost.in_words for leaf in plan.leaves):
         lines.append("Two narrow slots share words: their bytes stand under the first.")
     for opt in plan.opts:
         if opt.options.storage != "f32" and not opt.rule.slots():
