@@ -189,13 +189,18 @@ def layout(result: dict[str, Any]) -> str:
     return f"{machine(result)}\n\n{markdown(header, rows)}"
 
 
+def verdict(row: dict[str, Any]) -> str:
+    """What a significant difference means."""
+    return (" (slower)" if row["ratio"] > 1 else " (faster)") if row["significant"] else ""
+
+
 def steps_to_target(result: dict[str, Any]) -> str:
     """Steps and seconds to the loss that a tuned AdamW ends with, fewest steps first; of tasks with more than AdamW."""
     rows, members = [], Counter(r["task"] for r in result["results"])
     for r in sorted(result["results"], key=lambda r: (r["task"], r["ratio"] or float("inf"))):
         if members[r["task"]] == 1:
             continue
-        p = "-" if r["p"] is None else f"{r['p']:.2g}{' (significant)' if r['significant'] else ''}"
+        p = "-" if r["p"] is None else f"{r['p']:.2g}{verdict(r)}"
         seconds = "-" if r["seconds_ratio"] is None else f"{r['seconds_ratio']:.2f}"
         loss = "diverged" if r["final_loss"] is None else f"{r['final_loss']:.4f}"
         rows.append([
@@ -208,7 +213,8 @@ def steps_to_target(result: dict[str, Any]) -> str:
     budgets = ", ".join(f"{steps} steps of {task}" for task, steps in given["steps"].items())
     notes = (
         f"{given['seeds']} seeds; budget {budgets}. * The best rate lies on the edge of the grid. p is that of a "
-        "two-sided z-test; significant is what stays below 0.05 after Bonferroni's correction."
+        "two-sided z-test of the steps; slower or faster is what stays below 0.05 after Bonferroni's correction. "
+        "A seed has reached it when its loss is AdamW's of the same seed at the end of the budget."
     )
     return f"{machine(result)} {notes}\n\n{markdown(header, rows)}"
 
