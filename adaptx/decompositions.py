@@ -1,10 +1,10 @@
 """Decompositions of matrices: on a CPU one matrix after another, elsewhere all of a batch at once.
 
 jaxlib's kernels for the CPU hand the matrices of a batch to the threads that run the program, and wait for them in one
-of these threads: as many such calls at once as there are threads wait for ever. (jax 0.10.1 on two cores: a program of
-24 batches of six matrices hangs within seconds, by QR or by Cholesky; Shampoo's eigenvectors did after minutes.) A
-matrix alone is decomposed by the thread that asks for it. Batches are what has more than two axes, and what `jax.vmap`
-makes.
+of these threads. Where as many batches are asked for at once as there are threads, each waits for a free one, and the
+program hangs. (jax 0.10.1 on two cores: 24 batches of six matrices hang within seconds, by QR or by Cholesky; Shampoo's
+eigenvectors did after minutes.) A matrix alone is decomposed by the thread that asks for it. Batches are what has more
+than two axes, and what `jax.vmap` makes.
 """
 
 from collections.abc import Callable
@@ -58,7 +58,7 @@ def _orthonormal(x: Array) -> Array:
     return jnp.linalg.qr(x)[0]
 
 
-def qr(x):
+def q_of_qr(x):
     """The Q of x = Q R; derivatives take it as a constant."""
     return _orthonormal(lax.stop_gradient(x))
 

@@ -7,7 +7,7 @@ the array.
 import jax.numpy as jnp
 from jax import lax
 
-from .decompositions import eigh, inverse_of_triangle, qr
+from .decompositions import eigh, inverse_of_triangle, q_of_qr
 from .numerics import divide, root
 from .sharded import filled, product
 
@@ -111,7 +111,7 @@ def tracked(a, q, own=None):
     """
     a, q = lax.stop_gradient((apart(a, own), q))
     order = jnp.argsort(-jnp.sum(q * product(a, q), -2), -1)
-    q = qr(product(a, jnp.take_along_axis(q, order[..., None, :], -1)))
+    q = q_of_qr(product(a, jnp.take_along_axis(q, order[..., None, :], -1)))
     return q if own is None else jnp.where(own[..., None] == own[..., None, :], q, 0), order
 
 

@@ -19,7 +19,7 @@ LAPACK = re.compile(r"= (.*) custom-call\(.*custom_call_target=.lapack_")
 KINDS = {
     "eigenvalues": (lambda a: d.eigh(a)[0], POSITIVE, lambda a: np.linalg.eigh(a)[0]),
     "eigenvectors": (lambda a: d.eigh(a)[1], POSITIVE, lambda a: np.linalg.eigh(a)[1]),
-    "qr": (d.qr, TALL, lambda x: np.linalg.qr(x)[0]),
+    "qr": (d.q_of_qr, TALL, lambda x: np.linalg.qr(x)[0]),
     "svd": (d.left_singular_vectors, TALL, lambda x: np.linalg.svd(x, full_matrices=False)[0]),
     "triangle": (d.inverse_of_triangle, POSITIVE, lambda a: np.linalg.inv(np.triu(a))),
     "cholesky": (d.inverse_of_cholesky, POSITIVE, lambda a: np.linalg.inv(np.linalg.cholesky(a))),

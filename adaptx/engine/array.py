@@ -1,6 +1,7 @@
 """What a step does to an array: cast up, clip, l2 decay, feed, advance, encode, direction, decay; measure; move, round.
 
-What `extras.py` has to add comes before and after the rule: clipping and noise first, masks last.
+To feed is to give the rule the gradient in the units the controller wants (`Controller.feed`). What `extras.py` has to
+add comes before and after the rule: clipping and noise first, masks last.
 
 `observe` goes from the gradient to the direction and what the controller measures, `move` from there to the new
 parameter. Where nothing is measured both are one call. `calls` makes functions of them that leaves of one kind share.

@@ -129,7 +129,7 @@ def walk(plan: tuple[LeafPlan, ...], guard: Guard, part: Part, common: Common, n
     shares = {kind: old._replace(tick=cast(k, kind)) for kind, old in shares.items()}
     seen = [one and in_place(one[0], place, part.rule) for one, place in zip(found, part.places, strict=True)]
     rows = list(zip(part.places, seen if apart else part.gs, before, after, strict=True))
-    # the direction waited for the new scalars: the rule looks only now, and the second pass has the stack too
+    # unless the controller sees directions, the rule gives them only now, at the new rate: this pass stacks leaves too
     waits = part.rule.batches and not controller.sees_direction
     moved = each(move if apart else observe_and_move, shares=shares, rows=rows, stacked=waits)
     leaves = zip(moved, plan, part.places, strict=True)

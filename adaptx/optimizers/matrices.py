@@ -173,7 +173,8 @@ def scion(
         precision: as in `muon`.
         **engine: see `EngineOptions`. weight_decay=0 is the unconstrained form.
 
-    When to use it: rates that carry over from narrow to wide networks; matrices spectral, ends with the norm "sign".
+    When to use it: rates that carry over from narrow to wide networks; hidden layers with the norm "spectral", the
+    first and the last with "sign".
 
     Pethick et al., 2025, arXiv:2502.07529.
     """

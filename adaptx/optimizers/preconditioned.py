@@ -39,7 +39,8 @@ def shampoo(
         block_size: ≥ 1; longer axes are cut into blocks with factors of their own. None for whole matrices.
         **engine: see `EngineOptions`.
 
-    When to use it: where steps are dear and memory is not; it has Adam's rates and won AlgoPerf's tuned track.
+    When to use it: where steps are dear and memory is not; Adam's learning rates carry over; it won AlgoPerf's
+    tuned track.
 
     Gupta et al., 2018, arXiv:1802.09568; Anil et al., 2020, arXiv:2002.09018; Shi et al., 2023, arXiv:2309.06497.
     """
@@ -73,7 +74,7 @@ def soap(
         one_sided: a factor for the shorter axis alone.
         **engine: see `EngineOptions`; the authors' weight decay is 0.01.
 
-    When to use it: where steps are dear and memory is not; Adam's rates fit; `every` is the one
+    When to use it: where steps are dear and memory is not; Adam's learning rates carry over; `every` is the one
     hyperparameter to choose beside Adam's.
 
     Vyas et al., 2024, arXiv:2409.11321.

@@ -3,7 +3,7 @@
     D = |ĥ|, averaged over parts of an array
     m ← β₁ m + (1 − β₁) g                first moment                 Algorithm 1
     v ← β₂ v + (1 − β₂) D²               second moment, where an estimate ĥ of the Hessian's diagonal is given
-    w ← β₂ w + (1 − β₂)                  there too: what v weighs, 1 − β₂ᵗ if it is given at every step
+    w ← β₂ w + (1 − β₂)                  the sum of the weights in v: 1 − β₂ᵗ if ĥ is given at every step
     d = m̂ / ((√(v/w))ᵏ + ε)              m̂ = m / (1 − β₁ᵗ), k = hessian_power; the engine does p ← p − lr·d
 
 ĥ is the argument `hessian`, a tree like the parameters, from the first step on; None at steps without one:

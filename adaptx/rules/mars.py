@@ -9,7 +9,7 @@
 Yuan et al., "MARS: unleashing the power of variance reduction for training large models", 2024, arXiv:2411.10438,
 Algorithm 2 in its approximate form (the gradient before, of its own batch). The authors train arrays with another
 number of axes than two by AdamW: `adaptx.route`.
-But for ε and the limit, gradients of another scale leave d as it is.
+But for ε and the limit, d does not depend on the scale of the gradients.
 Departs from the paper in: √v is at least 1e-19 (f32), so that 0/0 is 0 whatever ε.
 """
 
