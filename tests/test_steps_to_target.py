@@ -229,8 +229,8 @@ def test_a_run_is_split_and_goes_on(tmp_path, monkeypatch, capsys):
     untimed = [{k: v for k, v in one["runs"]["digits"]["lion"].items() if "step_" not in k} for one in (again, second)]
     assert untimed[0] == untimed[1], "--times trained anew"
     assert again["runs"]["digits"]["lion"]["step_seconds"] != second["runs"]["digits"]["lion"]["step_seconds"]
-    left = set(adaptx.optimizers.ALL) - set(script.RACING)
-    assert all(adaptx.optimizers.ALL[name]().requires for name in left)
+    left = set(script.MAKERS) - set(script.RACING)
+    assert all(script.MAKERS[name]().requires for name in left)
     with pytest.raises(SystemExit, match=r"out.json was measured with other sizes, steps; move it away"):
         main("--budget-steps", "10")
 
