@@ -28,12 +28,13 @@ class Slot(NamedTuple):
     signed: bool  # takes both signs
     weighed: bool = False  # linear in the gradients: where a controller weighs them, it carries the weight
     own: bool = False  # has a shape of its own, that of what `initial` gives, instead of the parameter's
-    exact: bool = False  # never stored narrow: a matrix that is inverted or decomposed forgives no rounding
+    exact: bool = False  # never stored narrow: what is inverted or decomposed, or rotated by such, forgives no rounding
 
 
 Signed = Annotated[Array, Slot(True)]
 Unsigned = Annotated[Array, Slot(False)]
 Weighed = Annotated[Array, Slot(True, weighed=True)]
+ExactWeighed = Annotated[Array, Slot(True, weighed=True, exact=True)]
 SignedOwn = Annotated[Array, Slot(True, own=True)]
 WeighedOwn = Annotated[Array, Slot(True, weighed=True, own=True)]
 UnsignedOwn = Annotated[Array, Slot(False, own=True)]
@@ -82,7 +83,7 @@ class Rule(ABC):
     f32 or f64; k is the Clock.
     """
 
-    Slots: ClassVar[type] = Nothing  # NamedTuple of Signed, Unsigned, Weighed, or these with Own; ExactOwn
+    Slots: ClassVar[type] = Nothing  # NamedTuple of Signed, Unsigned, Weighed, these with Own, ExactWeighed, ExactOwn
     pointwise: ClassVar[bool] = True  # commutes with concatenation: element i sees nothing but element i
     degree: ClassVar[int | Fraction] = 0  # scaling all gradients by c scales d by c**degree (ε aside): 1 SGD, 0 Adam
     reads_params: ClassVar[bool] = False  # whether advance or direction looks at p
@@ -198,7 +199,7 @@ def _declared(hint: object) -> Slot:
     for part in (hint, *(x for inner in get_args(hint) for x in (inner, *get_args(inner)))):
         if isinstance(part, Slot):
             return part
-    kinds = "Signed, Unsigned, Weighed, one of these with Own, or ExactOwn"
+    kinds = "Signed, Unsigned, Weighed, one of these with Own, ExactWeighed or ExactOwn"
     raise TypeError(f"a slot must be annotated {kinds}, got {hint}.")
 
 

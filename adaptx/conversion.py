@@ -14,6 +14,7 @@ from .engine.freeze import Freeze
 from .engine.optimizer import Optimizer
 from .engine.route import Member, Route
 from .engine.routed import Routed
+from .engine.shelves import own_shape
 from .engine.state import fresh_state, refuse_what_is_no_state, treatment, whose
 from .engine.transformation import Transformation
 from .engine.tree import Leaves, as_arrays, take_apart
@@ -157,15 +158,30 @@ def _made(member: Member, before: Before, said: Said) -> State:
 
 
 def _refuse_other_forms(opt: Optimizer, leaves: Leaves, slots: list[dict[str, Array | None]]) -> None:
-    """Raise ValueError where a parameter has other slots under the same rule: factored in one, whole in the other."""
+    """Raise ValueError where a parameter has other slots under the same rule: factored in one, whole in the other.
+
+    Or of another shape, or without those that others are relative to, as a basis in which a second moment lies.
+    """
+    declared = opt.rule.slots()
     for path, p, row in zip(leaves.paths, as_arrays(leaves.arrays), slots, strict=True):
-        mine = {name for name in opt.rule.slots() if opt.rule.initial(name, p) is not None}
-        came = {name for name, x in row.items() if x is not None}
-        if row and (lost := {name for name in mine - came if name in row}):
+        if not row:
+            continue
+        shapes = {name: jnp.shape(p) for name in declared if opt.rule.initial(name, p) is not None}
+        shapes |= {name: own_shape(opt.rule, name, p) for name in shapes if declared[name].own}
+        came = {name: x.shape for name, x in row.items() if x is not None}
+        lost = {name for name in shapes if name in row and name not in came}
+        gone = {name for name in came if name in declared and name not in shapes and declared[name].exact}
+        if lost or gone:
             raise ValueError(
                 f"convert: parameter '{path}' has the slots {', '.join(sorted(came))} in the state, but "
-                f"{', '.join(sorted(lost))} under {opt.rule.name} as new has it; keep the setting that decides it."
+                f"{', '.join(sorted(shapes))} under {opt.rule.name} as new has it; keep the setting that decides it."
             )
+        for name in shapes:
+            if name in came and came[name] != shapes[name]:
+                raise ValueError(
+                    f"convert: slot '{name}' of parameter '{path}' has shape {came[name]} in the state, but "
+                    f"{shapes[name]} under {opt.rule.name} as new has it; keep the setting that decides it."
+                )
 
 
 def _same_controller(old: Member, new: Member) -> bool:

@@ -4,12 +4,15 @@ A matrix may be cut into blocks; the last block of an axis is padded with zeros;
 the array.
 """
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 from jax import lax
 
 from .decompositions import eigh, inverse_of_triangle, q_of_qr
 from .numerics import divide, root
-from .sharded import filled, product
+from .sharded import filled, gathered, product
 
 
 def cut(x, size: int | None):
@@ -18,7 +21,7 @@ def cut(x, size: int | None):
         return x
     *batch, m, n = x.shape
     (i, a), (j, b) = (_pieces(length, size) for length in (m, n))
-    x = jnp.pad(x, [(0, 0)] * len(batch) + [(0, i * a - m), (0, j * b - n)])
+    x = jnp.pad(gathered(x), [(0, 0)] * len(batch) + [(0, i * a - m), (0, j * b - n)])  # a block lies on one device
     return jnp.swapaxes(jnp.reshape(x, (*batch, i, a, j, b)), -3, -2)
 
 
@@ -73,10 +76,11 @@ def sandwich(left, x, right):
 
 
 def gram(x):
-    """x xᵀ, in range where squares are not."""
-    limit = jnp.finfo(x.dtype).max
-    x = jnp.clip(x, -(limit**0.5), limit**0.5)
-    return jnp.clip(product(x, jnp.swapaxes(x, -1, -2)), -limit, limit)
+    """x xᵀ; of a longer x, whose squares are out of range, that of a shorter one of its direction."""
+    within = (jnp.finfo(x.dtype).max / (4 * max(x.shape[-1], 1))) ** 0.5
+    top = lax.stop_gradient(jnp.max(jnp.abs(x), (-2, -1), keepdims=True, initial=0))
+    x = x * jnp.where(top > within, within / top, 1)  # by 1 of NaN too
+    return product(x, jnp.swapaxes(x, -1, -2))
 
 
 def grams(x, left, right):
@@ -115,18 +119,54 @@ def tracked(a, q, own=None):
     return q if own is None else jnp.where(own[..., None] == own[..., None, :], q, 0), order
 
 
-def inverse_power(a, power: float, eps):
-    """(a + ε)^(−power) for symmetric a ≥ 0, 0 where that is 0; derivatives take it as a constant.
+def _noise(values):
+    """What rounding makes of eigenvalues that are 0, relative to the largest."""
+    return values.shape[-1] * jnp.finfo(values.dtype).eps
 
-    Eigenvalues below the rounding of the largest count as that: they are noise, and may be negative.
+
+def _powers(values, top, power: float, eps):
+    """(top λ + ε)^(−power) for eigenvalues λ, 0 where that is 0; its slopes by λ, 0 for noise, and by ε."""
+    base = values * top + eps
+    some = base != 0  # of NaN too
+    powers = jnp.where(some, jnp.where(some, base, 1) ** -power, 0)
+    by_eps = -power * divide(powers, base)
+    return powers, jnp.where(values > _noise(values), by_eps * top, 0), by_eps
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def inverse_power(a, power: float, eps):
+    """(a + ε)^(−power) for symmetric a ≥ 0, 0 where that is 0.
+
+    Eigenvalues below the rounding of the largest count as that: they are noise, and may be negative. The derivative is
+    the product of dA in the eigenbasis with the divided differences of λ^(−power), which exists where eigenvalues agree
+    too; derivatives of a higher order take the eigenvectors as constants.
     """
-    a = lax.stop_gradient(a)
+    return _inverse_power(a, power, eps)[0]
+
+
+def _inverse_power(a, power: float, eps):
+    """(The power, eigenvalues over `top`, eigenvectors, top)."""
     top = jnp.max(jnp.abs(a), (-2, -1))[..., None]
     values, q = eigh(divide(a, top[..., None]))
-    values = jnp.maximum(values, a.shape[-1] * jnp.finfo(a.dtype).eps) * top + lax.stop_gradient(eps)
-    some = values != 0  # of NaN too
-    powers = jnp.where(some, jnp.where(some, values, 1) ** -power, 0)
-    return product(q * powers[..., None, :], jnp.swapaxes(q, -1, -2))
+    values = jnp.maximum(values, _noise(values))
+    powers = _powers(values, top, power, eps)[0]
+    return product(q * powers[..., None, :], jnp.swapaxes(q, -1, -2)), values, q, top
+
+
+@inverse_power.defjvp
+def _(power, primals, tangents):
+    (a, eps), (da, deps) = primals, tangents
+    out, values, q, top = _inverse_power(a, power, eps)
+    turned = jnp.swapaxes(q, -1, -2)
+    inside = product(product(turned, divide(da, top[..., None])), q)
+    powers, _, by_eps = _powers(values, top, power, eps)
+    mine, other = values[..., None], values[..., None, :]
+    near = jnp.abs(mine - other) <= jnp.finfo(a.dtype).eps ** (1 / 3) * jnp.maximum(mine, other)
+    between = (powers[..., None] - powers[..., None, :]) / jnp.where(near, 1, mine - other)
+    # where they are near, a difference of powers is rounding more than slope
+    slopes = jnp.where(near, _powers((mine + other) / 2, top[..., None], power, eps)[1], between)
+    moved = inside * slopes + (by_eps * deps)[..., None] * jnp.eye(a.shape[-1], dtype=a.dtype)
+    return out, product(product(q, moved), turned)
 
 
 def length(x):

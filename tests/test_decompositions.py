@@ -61,6 +61,22 @@ def test_derivatives_are_those_of_jax(kind: str):
         np.testing.assert_allclose(slope(jax.vmap(function), a), slope(plain, a), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("kind", ["triangle", "cholesky"])
+def test_second_derivatives_through_a_scan(kind: str):
+    """Differentiated twice, scan forgets the rules of custom_jvp; vmap of tangents alone sees an unbatched matrix."""
+    function = KINDS[kind][0]
+
+    def last(c):
+        a = jnp.array([[2.0, 0.3, 0.1], [0.3, 1.5, 0.2], [0.1, 0.2, 1.0]])
+        return jax.lax.scan(lambda c, _: (jnp.sum(jnp.sin(function(a * c))), None), c, length=2)[0]
+
+    with jax.enable_x64(True):
+        want = (jax.grad(last)(1.1 + 1e-5) - jax.grad(last)(1.1 - 1e-5)) / 2e-5
+        assert abs(want) > 1e-3
+        for twice in (jax.hessian(last), jax.grad(jax.grad(last)), jax.jit(jax.jacfwd(jax.jacfwd(last)))):
+            np.testing.assert_allclose(twice(1.1), want, rtol=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["eigenvalues", "eigenvectors", "qr", "svd"])
 def test_derivatives_take_it_as_a_constant(kind: str):
     function, x, _ = KINDS[kind]

@@ -68,9 +68,17 @@ def test_patterns_of_what_routes_by_itself_are_for_the_whole_tree(name: str):
     opt = make(lr_scale=lambda path, leaf: 0.0)
     after, _ = opt.step(P, opt.init(P), P)
     np.testing.assert_array_equal(after["b"], P["b"])
-    opt = make(lr_scale={"^b$": 0.0}, adamw={"lr_scale": {"^b$": 2.0}})
+    opt = make(lr_scale={"^w$": 0.0}, adamw={"lr_scale": {"^b$": 2.0}})
     after, _ = opt.step(P, opt.init(P), P)
     assert not np.array_equal(after["b"], P["b"])
+    np.testing.assert_array_equal(after["w"], P["w"])
+    for alone in (  # of one group: a pattern for the other's leaves would be for none
+        {"lr_scale": {"^b$": 0.0}, "adamw": {"lr_scale": {"^b$": 2.0}}},
+        {"weight_decay": 0.1, "decay_mask": "^b$"},
+        {"adamw": {"weight_decay": 0.1, "decay_mask": "^w$"}},
+    ):
+        with pytest.raises(ValueError, match="matches none of the parameters"):
+            make(**alone).describe(P)
     with pytest.raises(ValueError, match=r"'c\$' matches none of the parameters \['b', 'w'\]"):
         make(storage="bf16", storage_exclude="c$").init(P)
 
@@ -96,4 +104,4 @@ def test_a_route_of_a_user_checks_the_patterns_of_each_group():
     route = adaptx.route({"a": adaptx.adam(lr_scale={"^b$": 0.5}), "b": adaptx.sgd()}, {"w": "a"}, default="b")
     with pytest.raises(ValueError, match=r"'\^b\$' matches none of the parameters \['w'\]"):
         route.step(P, route.init(P), P)
-    assert take_apart(P).known == ["b", "w"]
+    assert take_apart(P).known("lr_scale") == ["b", "w"]

@@ -9,17 +9,23 @@ import numpy as np
 import pytest
 
 import adaptx
+from adaptx.factors import inverse_power
 from devices import run_on_devices
 from oracles import trajectory
 from probes import assert_close
 
 NAMES = ("shampoo", "soap", "psgd_kron", "splus")
-DEAR = {"eigh", "qr", "triangular_solve", "householder_product", "geqrf"}
+DEAR = {"eigh_one_by_one", "q_of_qr_one_by_one", "inverse_of_triangle"}
+RNG = np.random.default_rng(0)
 SHORT = {"shampoo": {"every": 3, "start": 3, "eps": 1e-6}, "soap": {"every": 3}, "psgd_kron": {}, "splus": {"every": 3}}
 
 
 def uniform(shape: tuple[int, ...], steps: int, seed: int = 0) -> np.ndarray:
     return np.random.RandomState(seed).uniform(-1, 1, (steps, *shape))
+
+
+def swapped(x: np.ndarray) -> np.ndarray:
+    return np.swapaxes(x, -1, -2)
 
 
 def walk(jaxpr, around: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -98,9 +104,13 @@ def test_an_axis_that_is_too_long_has_no_matrix(name: str):
 def test_factors_are_never_narrow(name: str):
     p = {"w": jnp.ones((64, 80))}
     state = getattr(adaptx, name)(storage="int8", storage_exclude=0).init(p)
-    own = [k for k, slot in getattr(adaptx, name)().rule.slots().items() if slot.own]
+    declared = getattr(adaptx, name)().rule.slots()
+    own = [k for k, slot in declared.items() if slot.own]
     assert all(state.slots[k]["w"].dtype == jnp.float32 for k in own)
-    assert state.slots["m"]["w"].dtype in (jnp.uint8, jnp.uint16)
+    for k, slot in declared.items():
+        if not slot.own:
+            assert (state.slots[k]["w"].dtype == jnp.float32) == slot.exact
+    assert declared["m"].exact == (name in ("soap", "shampoo"))
     with pytest.raises(ValueError, match=r"storage\['QL'\]|storage\['L'\]"):
         getattr(adaptx, name)(storage={own[0]: "bf16"}).init(p)
 
@@ -227,6 +237,82 @@ def test_every_option_of_a_constructor_reaches_the_rule():
         assert options == ["learning_rate", *type(rule).__dataclass_fields__, "engine"]
 
 
+@pytest.mark.parametrize("storage", ["bf16", "int8"])
+@pytest.mark.parametrize("name", ["soap", "shampoo"])
+def test_narrow_storage_trains_where_gradients_lack_rank(name: str, storage: str):
+    """The error of a narrow m, rotated to where there never was a gradient, would be divided by almost nothing."""
+    kx, ky, kw = jax.random.split(jax.random.key(0), 3)
+    x, y, w = jax.random.normal(kx, (16, 64)), jax.random.normal(ky, (16, 64)), jax.random.normal(kw, (64, 64)) / 10
+
+    def loss(p):
+        return jnp.mean((x @ p - y) ** 2)
+
+    def trained(storage):
+        opt = getattr(adaptx, name)(3e-3, storage=storage)
+
+        def step(carry, _):
+            return opt.step(jax.grad(loss)(carry[0]), carry[1], carry[0]), None
+
+        return jax.jit(lambda w: jax.lax.scan(step, (w, opt.init(w)), length=40)[0][0])(w)
+
+    assert loss(trained(storage)) < 1.05 * loss(trained("f32")) < loss(w)
+    with pytest.raises(ValueError, match=r"storage\['m'\]: expected 'f32'.*forgives no rounding"):
+        getattr(adaptx, name)(storage={"m": storage}).init(w)
+
+
+@pytest.mark.parametrize("length", [4, (3, 5)])
+@pytest.mark.parametrize(("start", "steps"), [(10, 20), (1, 6)])
+def test_derivatives_through_shampoo_are_those_of_its_roots(length, start: int, steps: int, x64):
+    """A vector's factor lacks rank: with its root held constant, the derivative by the rate was 1e5 times too large."""
+    p, x = (jax.random.normal(jax.random.key(i), np.shape(np.empty(length))) for i in (0, 1))
+
+    def loss(p):
+        return jnp.sum(jnp.cosh(0.5 * (p - x))) + 0.1 * jnp.sum(p**4)
+
+    def train(rate):
+        opt = adaptx.shampoo(rate, start=start, every=2, eps=1e-9)
+
+        def step(carry, _):
+            return opt.step(jax.grad(loss)(carry[0]), carry[1], carry[0]), None
+
+        return loss(jax.lax.scan(step, (p, opt.init(p)), length=steps)[0][0])
+
+    train = jax.jit(train)
+    want = (train(0.02 + 1e-6) - train(0.02 - 1e-6)) / 2e-6
+    np.testing.assert_allclose(jax.grad(train)(0.02), want, rtol=1e-3)
+    np.testing.assert_allclose(jax.jvp(train, (0.02,), (1.0,))[1], want, rtol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["full", "equal", "low"])
+def test_the_derivative_of_a_root_is_its_divided_differences(kind: str, x64):
+    b = RNG.normal(size=(2, 5, 2 if kind == "low" else 5))
+    db = RNG.normal(size=b.shape)
+    a, da = (2 * np.broadcast_to(np.eye(5), (2, 5, 5)), db) if kind == "equal" else (b @ swapped(b), db @ swapped(b))
+    da = da + swapped(da)
+
+    def root(t, e):
+        return inverse_power(jnp.asarray(a) + t * da, 0.25, 1e-3 + e)
+
+    for i, step in ((0, 1e-6), (1, 1e-7)):
+        by = [step * (i == j) for j in (0, 1)]
+        want = (root(*by) - root(*(-x for x in by))) / (2 * step)
+        found = jax.jacfwd(root, i)(0.0, 0.0)
+        np.testing.assert_allclose(found, want, atol=1e-5 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_whose_squares_are_out_of_range_leave_parameters_finite(name: str):
+    g, opt = jnp.asarray(RNG.normal(size=(8, 8)) * 1e20, jnp.float32), getattr(adaptx, name)(1e-3)
+
+    def step(carry, sign):
+        return opt.step(sign * g, carry[1], carry[0]), None
+
+    p = jnp.ones((8, 8))
+    last = jax.jit(lambda p: jax.lax.scan(step, (p, opt.init(p)), jnp.array([1.0, 1, 1, -1] * 4))[0][0])(p)
+    assert jnp.all(jnp.isfinite(last))
+    assert jnp.all(last != p)
+
+
 PROGRAM = """
 import sys
 import jax, numpy as np
@@ -235,10 +321,17 @@ import adaptx
 mesh = jax.make_mesh((8,), ("x",), axis_types=(getattr(AxisType, sys.argv[1]),))
 with jax.set_mesh(mesh):
     for name in sys.argv[2:]:
-        opt = getattr(adaptx, name)(0.1)
         place = lambda x, *spec: jax.device_put(x, NamedSharding(mesh, P(*spec)))
         rows, columns = np.ones((16, 8), np.float32), np.ones((4, 16), np.float32)
         p = {"rows": place(rows, "x", None), "columns": place(columns, None, "x")}
+        if name in ("soap", "shampoo", "splus", "psgd_kron"):  # blocks that lie across devices
+            opt = getattr(adaptx, name)(0.1, block_size=3)
+            q, state = jax.block_until_ready(jax.jit(opt.step)(p, jax.block_until_ready(jax.jit(opt.init)(p)), p))
+            assert jax.tree.map(lambda x: x.sharding.spec, q) == jax.tree.map(lambda x: x.sharding.spec, p)
+        opt = adaptx.dion(0.1, adamw=False)  # a batch, one matrix on every device
+        x = place(np.arange(8 * 4 * 3, dtype=np.float32).reshape(8, 4, 3) % 7, "x")
+        jax.block_until_ready(jax.jit(opt.step)(x, jax.block_until_ready(jax.jit(opt.init)(x)), x))
+        opt = getattr(adaptx, name)(0.1)
         state = jax.block_until_ready(jax.jit(opt.init)(p))
         for t in range(3):
             for side, leaf, other in (("QL", "rows", "columns"), ("QR", "columns", "rows")):

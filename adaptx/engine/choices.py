@@ -112,10 +112,10 @@ def hits(what: str, pattern: str, leaves: Leaves) -> set[int]:
     """
     search = compiled(what, pattern).search
     found = {i for i, path in enumerate(leaves.paths) if search(path)}
-    if not found and leaves.trained and not any(map(search, leaves.known)):
+    if not found and leaves.trained and not any(map(search, leaves.known(what))):
         raise ValueError(
-            f"{what}: the pattern {pattern!r} matches none of the parameters {shortened(leaves.known)}; correct or "
-            "remove it."
+            f"{what}: the pattern {pattern!r} matches none of the parameters {shortened(leaves.known(what))}; correct "
+            "or remove it."
         )
     return found
 

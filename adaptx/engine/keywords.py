@@ -10,6 +10,7 @@ from ..values import Scalar
 
 DECAY_MODES = ("decoupled", "l2", "independent", "corrected")
 TELEMETRY = ("grad_norm", "update_norm", "param_norm")
+PATTERNED = ("decay_mask", "lr_scale", "storage_exclude")  # options that take path patterns
 WHOLE = ("max_norm", "skip_nonfinite", "telemetry", "axis_name")  # options of the whole tree, not of a group
 # what other libraries call it: names here, of which those that the optimizer has are meant
 KNOWN_AS = {

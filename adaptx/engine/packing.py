@@ -128,7 +128,7 @@ def packed(leaves: Leaves, rule: Rule, controller: Controller, treatment: list[H
     for (label, _), group in groups.items():  # pyright: ignore[reportGeneralTypeIssues]
         again = sum(1 for other in labels if other.split(" #")[0] == label)
         labels[f"{label} #{again + 1}" if again else label] = tuple(group)
-    return Packed(leaves.all, leaves.treedef, leaves.trained, leaves.tree, leaves.around, labels)
+    return Packed(leaves.all, leaves.treedef, leaves.trained, leaves.tree, leaves.around, leaves.shared, labels)
 
 
 Unpack = Callable[[Array | dict[str, Array]], PyTree]

@@ -5,19 +5,18 @@ controllers are each group's own.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..checks import flag
 from ..values import Scalar, static, value_class
 from .choices import Patterns, by_leaf
 from .cost import LeafCost
 from .freeze import Freeze
 from .groups import Call, Group, advance, refuse_unknown_extra
-from .keywords import WHOLE
+from .keywords import PATTERNED, WHOLE
 from .optimizer import Optimizer
 from .options import Options, options
 from .routed import Routed, destinations, refuse_other_state
@@ -42,7 +41,7 @@ class Route(Transformation):
     options: Options  # of the whole tree
     by: Callable[[str, Array], str] | Frozen | tuple[tuple[str, str], ...] = static(default=())
     default: str | None = static(default=None)
-    shared_patterns: bool = static(default=False)  # whether a pattern of one group is for the leaves of all
+    shared_patterns: tuple[str, ...] = static(default=())  # options whose patterns are for the leaves of all groups
 
     @property
     def requires(self) -> frozenset[str]:
@@ -86,7 +85,7 @@ class Route(Transformation):
         """(name, group, its leaves) of every group."""
         labels = self.labels(leaves)
         for name, group in self.groups.items():
-            yield name, group, leaves.only([label == name for label in labels], shared_patterns=self.shared_patterns)
+            yield name, group, leaves.only([label == name for label in labels], self.shared_patterns)
 
     def members(self, leaves: Leaves, around: tuple[str, ...] = ()) -> list[Member]:
         """Every optimizer with its leaves, those of routes inside too."""
@@ -212,7 +211,8 @@ class Route(Transformation):
     def __repr__(self) -> str:
         by = dict(self.by) if isinstance(self.by, tuple) else self.by
         rest = [f"by={by!r}", *([f"default={self.default!r}"] if self.default else [])]
-        rest += [*(["shared_patterns=True"] if self.shared_patterns else []), *self.options.changed()]
+        rest += [f"shared_patterns={self.shared_patterns!r}"] if self.shared_patterns else []
+        rest += self.options.changed()
         return f"route({self.groups!r}, {', '.join(rest)})"
 
 
@@ -220,7 +220,7 @@ def route(
     groups: Mapping[str, Transformation],
     by: Mapping[str, str] | Callable[[str, Array], str] | PyTree,
     default: str | None = None,
-    shared_patterns: bool = False,
+    shared_patterns: Sequence[str] = (),
     **whole: PyTree,
 ) -> Route:
     """Several optimizers in one: which of them each leaf has.
@@ -232,8 +232,8 @@ def route(
         by: the group of every leaf: a tree like the parameters with a name at every leaf, {path regex: name} (the first
             match counts), or a function of (path, leaf).
         default: the group of leaves that by leaves out; None to refuse them.
-        shared_patterns: True where all groups come from one constructor, as in `muon`: a path pattern among their
-            options then has to match some leaf of the whole tree. False: one of the group's own leaves.
+        shared_patterns: options that several groups were given alike, among decay_mask, lr_scale and storage_exclude:
+            a path pattern in them has to match some leaf of the whole tree, else one of the group's own leaves.
         **whole: max_norm, skip_nonfinite, telemetry and axis_name, which decide over the whole tree (`EngineOptions`).
 
     Metrics are named by group, 'hidden/learning_rate'; those of the whole tree are not. `describe(params)` shows every
@@ -258,7 +258,16 @@ def route(
                 f"{', '.join(map(repr, groups))}: opt.replace({first}=opt.groups[{first!r}].replace({name}=…))."
             )
     whole_tree, sent = options("route()", whole), destinations(by, tuple(groups))
-    return batched(Route(dict(groups), whole_tree, sent, default, flag("shared_patterns", shared_patterns)))
+    return batched(Route(dict(groups), whole_tree, sent, default, _options_with_patterns(shared_patterns)))
+
+
+def _options_with_patterns(names: Sequence[str]) -> tuple[str, ...]:
+    if isinstance(names, str) or not set(names) <= set(PATTERNED):
+        raise ValueError(
+            f"route: shared_patterns must be names of options that take patterns, {', '.join(PATTERNED)}, got "
+            f"{names!r}; write shared_patterns=['lr_scale']."
+        )
+    return tuple(names)
 
 
 def _check_group(name: object, group: object) -> None:

@@ -49,8 +49,8 @@ def shelf(setting: Setting, rule: Rule, p: jax.ShapeDtypeStruct | None, excluded
     for name, kind in kinds.items() if isinstance(setting, tuple) else ():
         if slots[name].exact and kind != "f32":
             raise ValueError(
-                f"storage[{name!r}]: expected 'f32', as {rule.name} decomposes or inverts this slot, got {kind!r}; "
-                "leave it out."
+                f"storage[{name!r}]: expected 'f32', as what {rule.name} makes of this slot forgives no rounding, got "
+                f"{kind!r}; leave it out."
             )
     groups, entries, sparse = [], [], []
     for names, kind in _neighbors(slots, kinds):
@@ -90,7 +90,8 @@ def _neighbors(slots: dict[str, Slot], kinds: dict[str, str]) -> list[tuple[tupl
     out: list[tuple[tuple[str, ...], str]] = []
     for name, slot in slots.items():
         kind, last = kinds.get(name, "f32"), out[-1] if out else ((), "")
-        pairs = kind != "f32" and not slot.own and last[1] == kind and len(last[0]) == 1 and not slots[last[0][0]].own
+        single = len(last[0]) == 1 and not slots[last[0][0]].own and not slots[last[0][0]].exact
+        pairs = kind != "f32" and not slot.own and not slot.exact and last[1] == kind and single
         if pairs:
             out[-1] = ((*last[0], name), kind)
         else:

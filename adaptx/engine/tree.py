@@ -47,7 +47,8 @@ class Leaves:
     treedef: PyTree
     trained: tuple[int, ...]  # positions of the trained leaves in `all`
     tree: PyTree
-    around: tuple[int, ...] | None = None  # where they are some of those of one optimizer, its trained leaves
+    around: tuple[int, ...] | None = None  # in a group of a route, all that the route trains
+    shared: tuple[str, ...] = ()  # the options whose patterns may be for any of these
 
     @cached_property
     def arrays(self) -> list[Array]:
@@ -60,24 +61,25 @@ class Leaves:
         every = paths(self.tree)
         return [every[i] for i in self.trained]
 
-    @cached_property
-    def known(self) -> list[str]:
-        """The paths that a pattern may mean: these leaves', or those of all groups of the optimizer they belong to."""
+    def known(self, option: str) -> list[str]:
+        """The paths that a pattern of this option may mean: these leaves', or those of all groups of the route."""
+        if self.around is None or option not in self.shared:
+            return self.paths
         every = paths(self.tree)
-        return [every[i] for i in (self.trained if self.around is None else self.around)]
+        return [every[i] for i in self.around]
 
     @property
     def names(self) -> list[str]:
         """What to call each array in an error."""
         return self.paths
 
-    def only(self, chosen: Sequence[bool], *, shared_patterns: bool = False) -> "Leaves":
+    def only(self, chosen: Sequence[bool], shared: tuple[str, ...] = ()) -> "Leaves":
         """The same tree with some of the trained leaves, in order; the others are carried along.
 
-        shared_patterns: whether a pattern may mean a leaf that is not chosen, see `route`.
+        shared: the options whose patterns may be for leaves that are not chosen, see `route`.
         """
         kept = tuple(i for i, keep in zip(self.trained, chosen, strict=True) if keep)
-        return replace(self, trained=kept, around=(self.around or self.trained) if shared_patterns else None)
+        return replace(self, trained=kept, around=(self.around or self.trained) if shared else None, shared=shared)
 
     def join(self, arrays: Sequence[PyTree], others: Callable[[PyTree], PyTree]) -> PyTree:
         """A tree with `arrays` at the trained leaves and others(leaf) elsewhere."""

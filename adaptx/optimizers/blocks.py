@@ -7,7 +7,8 @@ from typing import Unpack
 import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
-from ..engine.keywords import WHOLE, EngineOptions, flat
+from .. import checks
+from ..engine.keywords import PATTERNED, WHOLE, EngineOptions, flat
 from ..engine.rates import Rate
 from ..engine.route import Route, route
 from ..values import Scalar
@@ -59,10 +60,13 @@ def adam_mini_by_name(
     blocks: dict[str, tuple[int | None, int]] = {"row": (0, 1), "column": (-1, 1), "head_axis": (-2, 1)}
     blocks["whole"] = (None, 1)
     if head_size is not None:
+        head_size = checks.whole("head_size", head_size, 1)
         blocks |= {"head": (0, head_size), "head_column": (-1, head_size)}
+    elif isinstance(by, Mapping) and {"head", "head_column"} & {str(block) for block in by.values()}:
+        raise ValueError("adam_mini_by_name: by= sends leaves to blocks of heads, got head_size=None; give their size.")
     groups = {name: adam_mini(learning_rate, b1, b2, eps, *block, **given) for name, block in blocks.items()}
     groups["element"] = adam(learning_rate, b1, b2, eps, **given)
-    return route(groups, Names(head_size) if by is None else by, "whole", shared_patterns=True, **whole)
+    return route(groups, Names(head_size) if by is None else by, "whole", PATTERNED, **whole)
 
 
 @dataclass(frozen=True)

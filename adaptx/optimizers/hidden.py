@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, PyTree
 
 from ..base import Rule
-from ..engine.keywords import WHOLE, flat
+from ..engine.choices import is_function, one_bool
+from ..engine.keywords import PATTERNED, WHOLE, flat
 from ..engine.optimizer import build
 from ..engine.rates import Rate
 from ..engine.route import route
@@ -46,7 +47,7 @@ class HiddenMatrices:
         if isinstance(self.which, str):
             return re.search(self.which, path) is not None
         if self.which is not None:
-            return bool(self.which(path, leaf))
+            return one_bool(f"hidden, of parameter '{path}',", self.which(path, leaf))
         named = any(ENDS.search(part) for part in re.split(r"[/.]", path))
         return not named and jnp.ndim(leaf) >= 2 and sum(n > 1 for n in jnp.shape(leaf)) >= 2
 
@@ -64,7 +65,7 @@ def hidden_matrices(which: Which = None, matrices: str = "hidden", rest: str = "
         matrices: the name of their group.
         rest: the name of the group of all others.
     """
-    if which is not None and not isinstance(which, str) and not callable(which):
+    if which is not None and not isinstance(which, str) and not is_function("hidden", which):
         raise TypeError(
             f"hidden must be a path regex or a function of (path, leaf), got {type(which).__name__}; pass one of these."
         )
@@ -94,6 +95,11 @@ def with_adamw(
             f"{name}: adamw must be a mapping of its hyperparameters, or False for none, got {adamw!r}; write "
             "adamw={'learning_rate': 3e-4}."
         )
+    for key in WHOLE:
+        if key in (adamw or {}):
+            raise TypeError(
+                f"{name}: adamw={{{key!r}: …}} is for the whole tree, of which adamw has a part; write {name}({key}=…)."
+            )
     own = {key: x for key, x in engine.items() if key not in WHOLE}
     matrices = build(name, rule, learning_rate, own, fixed={"adamw": False})
     shared = {key: own[key] for key in SHARED if key in own and (key != "storage" or isinstance(own[key], str))}
@@ -103,4 +109,5 @@ def with_adamw(
     groups = {name: matrices, "adamw": rest}
     by = hidden_matrices(hidden, name, "adamw")
     sent = {hidden: name} if isinstance(hidden, str) else by  # route refuses a regex that matches nothing
-    return route(groups, sent, "adamw", shared_patterns=True, **whole)
+    alike = [key for key in shared if key in PATTERNED and key not in (adamw or {})]
+    return route(groups, sent, "adamw", alike, **whole)

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from ..base import Rule, SignedOwn, UnsignedOwn, WeighedOwn
 from ..fields import count, rate, real
 from ..matrices import columns_by, is_matrix, leading, renewed, rows_by, wide
-from ..numerics import debias, debias_root, ema, ema_of_squares, one_minus_power, over, positive_root, root
+from ..numerics import debias, debias_root, ema, ema_of_squares, one_minus_power, over, positive_root, root, squarable
 from ..sharded import filled, product
 from ..values import Decay, Scalar, value_class
 
@@ -60,7 +60,7 @@ class Galore(Rule):
         due = (jnp.mod(k.t - 1, self.gap) == 0) | (jnp.max(jnp.abs(s.q)) == 0)
         q = renewed(due, lambda: leading(x, self.rank), s.q)
         low = product(jnp.swapaxes(q, -1, -2), x)
-        return Moments(ema(s.m, low, self.b1), ema_of_squares(s.v, low, self.b2), q)
+        return Moments(ema(s.m, low, self.b1), ema_of_squares(s.v, squarable(low), self.b2), q)
 
     def direction(self, g, s, old, p, k):
         size = debias_root(positive_root(s.v), self.b2, k)

@@ -33,7 +33,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from ..base import ExactOwn, Rule, Unsigned, Weighed
+from ..base import ExactOwn, ExactWeighed, Rule, Unsigned
 from ..factors import cut, grams, identity_of, inverse_power, joined, length, moving, sandwich, zeros_of
 from ..fields import choice, count, rate, real
 from ..matrices import is_matrix
@@ -42,7 +42,7 @@ from ..values import Decay, Scalar, value_class
 
 
 class Factors(NamedTuple):
-    m: Weighed | None  # mean gradient, units of g; None without b1
+    m: ExactWeighed | None  # mean gradient, units of g; None without b1
     v: Unsigned | None  # mean or sum of squared gradients, units of g²; None unless the grafted method has one
     L: ExactOwn | None  # mean or sum of g gᵀ, (…, rows, rows), units of g²; None without this factor
     R: ExactOwn | None  # mean or sum of gᵀ g, (…, columns, columns)

@@ -28,7 +28,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import lax
 
-from ..base import ExactOwn, Rule, Unsigned, Weighed
+from ..base import ExactOwn, ExactWeighed, Rule, Unsigned
 from ..factors import (
     cut,
     eigenbasis,
@@ -44,12 +44,12 @@ from ..factors import (
 )
 from ..fields import count, rate, real, switch
 from ..matrices import is_matrix
-from ..numerics import ema, ema_of_squares, one_minus_power, over, positive_root, root
+from ..numerics import ema, ema_of_squares, one_minus_power, over, positive_root, root, squarable
 from ..values import Decay, Scalar, value_class
 
 
 class Basis(NamedTuple):
-    m: Weighed  # mean gradient, units of g
+    m: ExactWeighed  # mean gradient, units of g
     v: Unsigned  # mean square of what is rotated, in the basis, units of g²
     L: ExactOwn | None  # mean of g gᵀ, (…, rows, rows), units of g²; None without this factor
     R: ExactOwn | None  # mean of gᵀ g, (…, columns, columns)
@@ -86,7 +86,8 @@ class Soap(Rule):
     def advance(self, g, s, p, k):
         QL, QR, v = self._refreshed(s, k)
         x = cut(g, self.block_size)
-        moved = ema_of_squares(v, self._joined(sandwich(transposed(QL), x, QR), g), self.b2)
+        rotated = squarable(self._joined(sandwich(transposed(QL), x, QR), g))  # may be longer than an entry of g
+        moved = ema_of_squares(v, rotated, self.b2)
         later = k.t > 1
         beta = self.b2 if self.shampoo_beta is None else self.shampoo_beta
         L, R = (None if a is None else ema(old, a, beta) for old, a in zip((s.L, s.R), grams(x, s.L, s.R), strict=True))
