@@ -12,6 +12,7 @@ Zhao et al., "GaLore: memory-efficient LLM training by gradient low-rank project
 Algorithm 2; square matrices and r ≥ the shorter axis as in the authors' program ("std") and as it is used.
 Departs from the paper in: singular vectors have signs here, the largest entry positive, which d sees because moments
 outlive q; a leaf whose first gradient comes later has its q from that; √v is at least 1e-19 (f32), so that 0/0 is 0.
+Derivatives through a step take q as a constant.
 """
 
 from dataclasses import replace

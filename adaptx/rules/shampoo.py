@@ -25,6 +25,7 @@ Shampoo optimizer", 2023, arXiv:2309.06497.
 Departs from Gupta et al. in: ε is added where the root is taken instead of being the first factor. From all three
 papers in: leading axes are a batch, where tensors have a factor for every axis; eigenvalues below the rounding of the
 largest count as that; rows and columns that never had a gradient stay; 0/0 is 0.
+Derivatives of a higher order than the first take the eigenvectors of factors as constants.
 """
 
 from dataclasses import replace

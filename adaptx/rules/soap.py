@@ -19,7 +19,7 @@ the place of ε and of the refresh, sorting and QR as in the authors' program, w
 is refreshed here at the beginning of the next.
 Departs from the paper in: leading axes are a batch, where the program gives every axis a factor; m lies outside of the
 basis, which is the same; rows and columns that never had a gradient stay; blocks; the root is at least 1e-19 (f32), so
-that 0/0 is 0 whatever ε.
+that 0/0 is 0 whatever ε. Derivatives through a step take the bases as constants.
 """
 
 from dataclasses import replace
