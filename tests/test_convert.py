@@ -148,3 +148,22 @@ def test_what_cannot_be_carried_is_refused():
     ):
         with pytest.raises(error, match=re.compile(words)):
             adaptx.convert(*arguments)
+
+
+FACTORED = "the slots L, QL, QR, R, m, v in the state, but L, QL, m, v under soap"
+OTHER_FORMS = [
+    (adaptx.soap(), {"block_size": 2}, "slot 'L' of parameter 'w' has shape (3, 3) in the state, but (2, 2, 2, 2)"),
+    (adaptx.soap(), {"one_sided": True}, FACTORED),
+    (adaptx.soap(), {"max_dim": 3}, FACTORED),
+    (adaptx.soap(one_sided=True), {"one_sided": False}, "the slots L, QL, m, v in the state, but L, QL, QR, R, m, v"),
+    (adaptx.psgd_kron(), {"memory_save_mode": "all_diag"}, "slot 'QL' of parameter 'w' has shape (3, 3)"),
+    (adaptx.adam_mini(), {"axis": -1}, "slot 'v' of parameter 'w' has shape (3,) in the state, but (4,)"),
+]
+
+
+@pytest.mark.parametrize(("old", "change", "words"), OTHER_FORMS)
+def test_slots_of_other_forms_are_refused(old, change, words):
+    """Another shape, or without the basis that a second moment lies in."""
+    p = {"w": jnp.ones((3, 4))}
+    with pytest.raises(ValueError, match=re.escape(words)):
+        adaptx.convert(old.init(p), old, old.replace(**change), p)

@@ -5,6 +5,7 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import adaptx
@@ -109,6 +110,17 @@ def test_options_go_where_they_belong():
         (lambda: adaptx.muon(hidden=3), ["regex or a function", "int"]),
         (lambda: adaptx.muon(hidden="("), ["no regex"]),
         (lambda: adaptx.muon(adamw={"beta": 1}), ["adamw()", "beta"]),
+        (lambda: adaptx.muon(hidden="kernal").init(P), ["'kernal' matches none"]),
+        (lambda: adaptx.muon(hidden=lambda path: True), ["hidden", "(path, leaf)"]),
+        (
+            lambda: adaptx.muon(hidden=lambda path, p: "muon").init(P),
+            ["blocks/0/norm/scale", "True or False", "'muon'"],
+        ),
+        (lambda: adaptx.muon(adamw={"max_norm": 1.0}), ["whole tree", "muon(max_norm=…)"]),
+        (lambda: adaptx.muon().replace(learning_rate=0.1), ["opt.replace(muon=opt.groups['muon'].replace("]),
+        (lambda: adaptx.adam_mini_by_name(head_size=0), ["head_size", "≥ 1"]),
+        (lambda: adaptx.adam_mini_by_name(by={"w": "head"}), ["head_size=None", "give their size"]),
+        (lambda: adaptx.route({"a": adaptx.adam()}, {"": "a"}, shared_patterns="x"), ["shared_patterns", "lr_scale"]),
         (lambda: adaptx.dion(rank_fraction=0.0), ["rank_fraction", "(0, 1]", "0.0"]),
     ],
 )
@@ -136,6 +148,21 @@ def test_kernels_are_the_matrices_they_are_seen_as(make):
             want = flat.step(matrix(g), flat.init(matrix(g)), matrix(g))[0]
         moved[view, output] = kernel.step(g, kernel.init(g), g)[0]
         assert_close(matrix(moved[view, output]), want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(8, 32), (32, 8)])
+def test_matrices_are_x_w_unless_told_otherwise(shape):
+    """Inputs by outputs, as Flax, Haiku, plain JAX and optax have them; a first step is free of optax's corrections."""
+    g = uniform(shape)
+    theirs = optax.contrib.muon(0.1)
+    want, _ = theirs.update({"w": g}, theirs.init({"w": g}), {"w": g})
+    moved, _ = adaptx.muon(0.1).update({"w": g}, adaptx.muon(0.1).init({"w": g}), {"w": g})
+    assert_close(moved["w"], want["w"], rtol=1e-3, atol=1e-4)
+    for make in (*ROUTED, adaptx.scion):
+        rule = {"adamw": False} if make in ROUTED else {}
+        mine, turned = make(0.01, **rule), make(0.01, output="rows", **rule)
+        other = turned.step(g.T, turned.init(g.T), g.T)[0].T
+        assert_close(mine.step(g, mine.init(g), g)[0], other, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(("make", "count"), [(adaptx.muon, 15), (adaptx.normuon, 15), (adaptx.dion, 10)])
