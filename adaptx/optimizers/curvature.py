@@ -21,7 +21,7 @@ def sophia(
 
     Its update and step take hessian=, ĥ as a tree like the parameters, or None for none at this step:
     `train_step(loss_fn, opt, extra={"hessian": adaptx.hutchinson(loss_fn, every=10)})` does it all,
-    and so does `adaptx.gauss_newton_bartlett(loss_of_logits, logits_fn, every=10)` with gamma=0.05.
+    and so does `adaptx.gauss_newton_bartlett(logits_fn, every=10)` with gamma=0.05; logits_fn takes what loss_fn takes.
 
     Args:
         learning_rate: ≥ 0, a schedule, a controller, or an array for a batch; the longest step of a coordinate, as

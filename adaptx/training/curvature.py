@@ -1,5 +1,6 @@
 """Estimates of the Hessian's diagonal, for the optimizers that are given one: `sophia` and `adahessian`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -23,7 +24,7 @@ def _is_key(x: PyTree) -> bool:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Estimate(ABC):
     """An estimate from random numbers: a function of (params, key, *batch), a tree like the gradients.
 
     `train_step` calls it, as `extra`, at steps 0, every, 2·every, … of its optimizer, with a key of (seed, step).
@@ -70,9 +71,9 @@ class Estimate:
 
         return join(self._diagonal(value, trained, key), without(rest))
 
+    @abstractmethod
     def _diagonal(self, value: Callable[..., Array], trained: list[PyTree], key: Array) -> list[PyTree]:
         """The estimate from value(trained), array by array."""
-        raise NotImplementedError
 
 
 class Hutchinson(Estimate):
