@@ -12,7 +12,7 @@ from collections import Counter
 from typing import Any
 
 from processes import ROOT, ranged
-from target_tables import interval
+from target_tables import at_least, interval
 
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -197,11 +197,11 @@ def verdict(row: dict[str, Any]) -> str:
 def steps_to_target(result: dict[str, Any]) -> str:
     """Steps and seconds to the loss that a tuned AdamW ends with, fewest steps first; of tasks with more than AdamW."""
     rows, members = [], Counter(r["task"] for r in result["results"])
-    for r in sorted(result["results"], key=lambda r: (r["task"], r["ratio"] or float("inf"))):
+    for r in sorted(result["results"], key=lambda r: (r["task"], r["ratio"])):
         if members[r["task"]] == 1:
             continue
         p = "-" if r["p"] is None else f"{r['p']:.2g}{verdict(r)}"
-        seconds = "-" if r["seconds_ratio"] is None else f"{r['seconds_ratio']:.2f}"
+        seconds = at_least(r["seconds_ratio"], r["reached"] < r["seeds"])
         loss = "diverged" if r["final_loss"] is None else f"{r['final_loss']:.4f}"
         rows.append([
             r["task"], r["optimizer"], f"{r['rate']:.2g}{'*' if r['on_edge'] else ''}", f"{r['decay']:g}", loss,
@@ -210,11 +210,12 @@ def steps_to_target(result: dict[str, Any]) -> str:
     header = ["task", "optimizer", "rate", "decay", "loss after the budget", "steps ÷ adamw (95 %)", "p",
               "time of a step ÷ adamw", "seconds ÷ adamw"]  # fmt: skip
     given = result["settings"]
-    budgets = ", ".join(f"{steps} steps of {task}" for task, steps in given["steps"].items())
+    budgets = ", ".join(f"{given['seeds'][task]} seeds and {n} steps of {task}" for task, n in given["steps"].items())
     notes = (
-        f"{given['seeds']} seeds; budget {budgets}. * The best rate lies on the edge of the grid. p is that of a "
+        f"Trained: {budgets}. * The best rate lies on the edge of the grid. p is that of a "
         "two-sided z-test of the steps; slower or faster is what stays below 0.05 after Bonferroni's correction. "
-        "A seed has reached it when its loss is AdamW's of the same seed at the end of the budget."
+        "A seed has reached it when its loss is AdamW's of the same seed at the end of the budget; one that has not "
+        f"after {given['overrun']:g} budgets counts with those, so that the ratio is at least (≥) that."
     )
     return f"{machine(result)} {notes}\n\n{markdown(header, rows)}"
 

@@ -16,7 +16,6 @@ benchmarks/results/steps_to_target.json.
 """
 
 import argparse
-import inspect
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -28,13 +27,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import target_tables as tables
-from harness import RESULTS, headline, interleaved, median, write
+from harness import RESULTS, headline, write
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from target_steps import MAKERS, RACING, SHORT, built, one_step, timed
 from target_tables import BASE
-from target_tasks import OUTER, QUICK, TASKS, Sizes, Task
+from target_tasks import QUICK, TASKS, Sizes, Task
 
-import adaptx
 from adaptx import optimizers
 from adaptx.cli.registries import default_rate
 
@@ -44,12 +43,8 @@ DECAY = 3e-4  # λ of every step, tried at the best of them
 OVERRUN = 1.5  # how much longer than the budget the fresh seeds train
 WARMUP = 0.05  # of the budget
 TUNING_SEED = 1000  # the fresh ones are 0, 1, …
-# AdamW with less momentum too: where training is short, part of what others gain is that
-MAKERS: dict[str, Callable[..., Any]] = {**optimizers.ALL, "adamw_b1_half": partial(adaptx.adamw, b1=0.5)}
-RACING = tuple(name for name, make in MAKERS.items() if make().requires <= {"value"})  # by gradients and loss
-CHOSEN = ("adamw_b1_half", "nadamw", "adan", "adopt", "ademamix", "mars", "lion", "adafactor", "came", "lamb")
+CHOSEN = (*SHORT, "nadamw", "adan", "adopt", "ademamix", "mars", "lion", "adafactor", "came", "lamb")
 DEFAULT = (BASE, *CHOSEN, *optimizers.FAMILIES["matrices"], *optimizers.FAMILIES["preconditioned"])
-TIMED = 5  # timings of a step, each of three steps
 
 
 def arguments() -> argparse.Namespace:
@@ -60,60 +55,25 @@ def arguments() -> argparse.Namespace:
     names = ("all", *RACING)
     parser.add_argument("--optimizers", nargs="+", choices=names, metavar="NAME", help=f"{BASE} always runs too")
     parser.add_argument("--budget-steps", type=int, help="of a run while tuning (300)")
-    parser.add_argument("--seeds", type=int, help="fresh ones at the tuned point (3)")
+    parser.add_argument("--seeds", type=int, help="fresh ones at the tuned point (3 of characters, 12 of digits)")
     parser.add_argument("--every", type=int, help="steps between two looks at the loss (10)")
     parser.add_argument("--together", type=int, help="members that train at once (3); more on a GPU")
     parser.add_argument("--times", action="store_true", help="only time the steps of what the file holds, once more")
     parser.add_argument("--output", type=Path, help="the JSON file")
     given = parser.parse_args()
-    for name, full, quick in (("seeds", 3, 2), ("every", 10, 5), ("together", 3, 2)):
+    for name, full, quick in (("every", 10, 5), ("together", 3, 2)):
         setattr(given, name, getattr(given, name) or (quick if given.quick else full))
     chosen = given.optimizers or ((BASE, "muon") if given.quick else DEFAULT)
     given.optimizers = list(dict.fromkeys((BASE, *(RACING if "all" in chosen else chosen))))
     given.sizes = QUICK if given.quick else Sizes()
     if given.budget_steps:
         given.sizes = given.sizes._replace(character_steps=given.budget_steps, digit_steps=given.budget_steps)
+    if given.seeds:
+        given.sizes = given.sizes._replace(character_seeds=given.seeds, digit_seeds=given.seeds)
     given.factors = (1.0, 10.0) if given.quick else FACTORS
     name = "steps_to_target_quick.json" if given.quick else "steps_to_target.json"
     given.output = given.output or RESULTS / name
     return given
-
-
-def built(name: str, rate: Any, decay: Any, warmup: int) -> Any:
-    """The optimizer at a rate that is constant after the warmup; matrices within for those that are for matrices.
-
-    Its rate and that of the adamw which then has the rest are equal multiples of their defaults.
-    """
-    make = MAKERS[name]
-    decayed = {"weight_decay": decay, "decay_mode": "independent"}
-    options: dict[str, Any] = dict(decayed)
-
-    def warm(factor: float) -> Callable[[jax.Array], jax.Array]:
-        return lambda step: factor * rate * jnp.minimum(1.0, (step + 1) / warmup)
-
-    beside = warm(default_rate(adaptx.adamw) / default_rate(make))
-    takes = inspect.signature(make).parameters
-    if "output" in takes:
-        options["output"] = "columns"  # of x W, as both networks have it
-    if "adamw" in takes:  # it routes by itself
-        return make(warm(1.0), hidden=inner, adamw={"learning_rate": beside, **decayed}, **options)
-    opt = make(warm(1.0), **options)
-    if all(opt.rule.expects(shape) is None for shape in ((2, 2), (2,))):
-        return opt
-    rest = adaptx.adamw(beside, **decayed)
-    return adaptx.route({"inner": opt, "rest": rest}, by=lambda path, leaf: "inner" if inner(path, leaf) else "rest")
-
-
-def inner(path: str, leaf: Any) -> bool:
-    """Whether a leaf is a matrix inside the network."""
-    return leaf.ndim == 2 and path.split("/")[0] not in OUTER
-
-
-def one_step(task: Task, opt: Any, key: jax.Array, t: jax.Array, carry: Any) -> Any:
-    """(parameters, state) after a step of training."""
-    params, state = carry
-    value, grads = jax.value_and_grad(task.loss)(params, *task.batch(jax.random.fold_in(key, t)))
-    return opt.step(grads, state, params, value=value)
 
 
 def program(task: Task, name: str, every: int, longest: int) -> Callable[..., jax.Array]:
@@ -172,37 +132,13 @@ def tuned(run: Callable, name: str, budget: int, given: argparse.Namespace, tick
     return {"rate": rate, "decay": decay, "on_edge": edge, "tuning": tried}
 
 
-class Stepping:
-    """Training steps of one run, to be timed."""
-
-    def __init__(self, task: Task, name: str, point: dict[str, Any]):
-        opt, key = built(name, point["rate"], point["decay"], 1), jax.random.key(0)
-        params = task.init(key)
-        self.carry = jax.tree.map(lambda x: jnp.array(x, copy=True), (params, opt.init(params)))
-        self.step, self.t = jax.jit(partial(one_step, task, opt, key), donate_argnums=1), 0
-
-    def __call__(self, steps: int = 3) -> Any:
-        for _ in range(steps):
-            self.carry, self.t = self.step(jnp.uint32(self.t), self.carry), self.t + 1
-        return self.carry
-
-
-def timed(task: Task, name: str, point: dict[str, Any], base: dict[str, Any]) -> dict[str, float]:
-    """Seconds of a training step, and over those of the base, which takes turns with it."""
-    calls = {BASE: Stepping(task, BASE, base), **({} if name == BASE else {name: Stepping(task, name, point)})}
-    for call in calls.values():
-        jax.block_until_ready(call())
-    taken = {who: median(times) / 3 for who, times in interleaved(calls, TIMED).items()}
-    return {"step_seconds": taken[name], "step_ratio": taken[name] / taken[BASE]}
-
-
 def one(task: Task, name: str, given: argparse.Namespace, base: dict[str, Any] | None, tick: Any) -> dict[str, Any]:
     """Everything about one optimizer on one task."""
     budget = task.steps // given.every
     longest = round(OVERRUN * budget)
     run = program(task, name, given.every, longest)
     point = tuned(run, name, budget, given, tick)
-    members = [(point["rate"], point["decay"], seed) for seed in range(given.seeds)]
+    members = [(point["rate"], point["decay"], seed) for seed in range(task.seeds)]
     curves = trained(run, members, longest, given.together, tick)
     shown = [[float(f"{x:.5g}") if np.isfinite(x) else None for x in curve] for curve in curves]
     return {**point, "curves": shown, **timed(task, name, point, base or point)}
@@ -220,7 +156,8 @@ def settings(given: argparse.Namespace, tasks: dict[str, Task]) -> dict[str, Any
     """What two runs must share to be one."""
     return {
         "sizes": given.sizes._asdict(), "steps": {name: task.steps for name, task in tasks.items()},
-        "data": {name: task.digest for name, task in tasks.items()}, "seeds": given.seeds, "every": given.every,
+        "data": {name: task.digest for name, task in tasks.items()},
+        "seeds": {name: task.seeds for name, task in tasks.items()}, "every": given.every,
         "factors": list(given.factors), "nearer": NEARER, "decay": DECAY, "overrun": OVERRUN, "warmup": WARMUP,
     }  # fmt: skip
 
@@ -246,7 +183,6 @@ def main() -> None:
     tasks = {name: make(given.sizes) for name, make in TASKS.items()}
     shared = settings(given, tasks)
     runs = begun(given.output, shared)
-    batches = sum(-(-members // given.together) for members in (len(given.factors), 3, given.seeds))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
                TimeRemainingColumn())  # fmt: skip
     with Progress(*columns, console=Console(stderr=True)) as bar:
@@ -255,7 +191,7 @@ def main() -> None:
             timed_again(tasks, runs, lambda text: bar.update(shown, description=text, advance=1))
             given.optimizers = []
         todo = [(t, n) for t in given.tasks for n in given.optimizers if n not in runs.get(t, {})]
-        shown = bar.add_task("", total=len(todo) * batches)
+        shown = bar.add_task("", total=sum(batches(tasks[task], given) for task, _ in todo))
         for task, name in todo:
             bar.update(shown, description=f"{task}: {name}")
             found = runs.setdefault(task, {})
@@ -264,6 +200,11 @@ def main() -> None:
     results = save(given, shared, runs)
     print(headline())
     print(tables.report(results))
+
+
+def batches(task: Task, given: argparse.Namespace) -> int:
+    """How many calls of the program an optimizer takes."""
+    return sum(-(-members // given.together) for members in (len(given.factors), 3, task.seeds))
 
 
 def save(given: argparse.Namespace, shared: dict[str, Any], runs: dict[str, Any]) -> list[dict[str, Any]]:

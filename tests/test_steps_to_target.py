@@ -21,6 +21,7 @@ sys.path.insert(0, str(FOLDER))  # benchmarks are scripts: their folder is what 
 
 import readme  # noqa: E402
 import steps_to_target as script  # noqa: E402
+import target_steps as steps  # noqa: E402
 import target_tables as tables  # noqa: E402
 import target_tasks as tasks  # noqa: E402
 
@@ -75,12 +76,17 @@ def test_rows_compare_seed_by_seed_and_count_who_never_arrives():
     assert found["quick"]["ratio"] == 0.25
     assert found["quick"]["seconds_ratio"] == 0.5
     assert found["quick"]["seconds"] == 20
-    assert (found["stuck"]["reached"], found["stuck"]["ratio"], found["stuck"]["mean_steps"]) == (1, None, None)
-    assert "1 of 2 reached it" in tables.report(list(found.values()))
+    assert (found["stuck"]["reached"], found["stuck"]["steps"]) == (1, [40, None])
+    assert found["stuck"]["mean_steps"] == 50, "one that never arrives counts with the 60 steps it was trained for"
+    assert found["stuck"]["ratio"] == 1.25
+    # pooled s² = 100: 1.25 · exp(± 1.96 √(100/(2·50²) + 100/(2·40²)))
+    assert "≥ 1.25 (0.80–1.95), 1 of 2 reach it" in tables.report(list(found.values()))
     machine = {"jax": "0", "device": "cpu", "cores": 2}
     table = readme.steps_to_target(
-        {"machine": machine, "settings": {**shared, "seeds": 2}, "results": [*found.values()]}
-    )
+        {"machine": machine, "settings": {**shared, "seeds": dict.fromkeys(runs, 2), "overrun": 1.5},
+         "results": [*found.values()]}
+    )  # fmt: skip
+    assert "2 seeds and 40 steps of digits" in table
     order = [line.split("|")[2].strip() for line in table.splitlines() if line.startswith("| characters")]
     assert order == ["quick", "adamw", "stuck"]
 
@@ -105,7 +111,7 @@ def test_tasks_are_what_they_say(name):
     count = sum(leaf.size for leaf in jax.tree.leaves(whole))
     assert count == {"characters": 1_017_216, "digits": 38_282}[name]
     moved = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(whole)
-             if script.inner("/".join(key.key for key in path), leaf)]  # fmt: skip
+             if steps.inner("/".join(key.key for key in path), leaf)]  # fmt: skip
     assert sum(leaf.size for leaf in moved) / count > 0.9, "most of the parameters are matrices inside"
 
 
@@ -125,21 +131,21 @@ def line(sizes):
         rows = jax.random.randint(key, (16,), 0, 150)
         return jnp.asarray(x)[rows], jnp.asarray(y)[rows]
 
-    return tasks.Task(init, batch, loss, (x[150:], y[150:]), sizes.digit_steps, tasks.digest(x, y))
+    return tasks.Task(init, batch, loss, (x[150:], y[150:]), sizes.digit_steps, sizes.digit_seeds, tasks.digest(x, y))
 
 
-@pytest.mark.parametrize("name", [x if x in script.DEFAULT else pytest.param(x, marks=LATER) for x in script.RACING])
+@pytest.mark.parametrize("name", [x if x in script.DEFAULT else pytest.param(x, marks=LATER) for x in steps.RACING])
 def test_every_optimizer_steps_at_a_point_of_the_grid(name):
     task = line(tasks.QUICK)
-    opt = script.built(name, 0.1, 1e-4, 3)
+    opt = steps.built(name, 0.1, 1e-4, 3)
     params = task.init(jax.random.key(0))
     carry = jax.eval_shape(lambda p: (p, opt.init(p)), params)
-    after = jax.eval_shape(lambda c: script.one_step(task, opt, jax.random.key(0), jnp.uint32(0), c), carry)
+    after = jax.eval_shape(lambda c: steps.one_step(task, opt, jax.random.key(0), jnp.uint32(0), c), carry)
     assert jax.tree.structure(after) == jax.tree.structure(carry)
 
 
 def test_matrix_methods_leave_the_outer_layers_to_adamw():
-    opt = script.built("muon", 0.04, 0.0, 1)
+    opt = steps.built("muon", 0.04, 0.0, 1)
     assert isinstance(opt, Route)
     params = jax.tree.map(jnp.ones_like, tasks.TASKS["characters"](tasks.QUICK).init(jax.random.key(0)))
     rows = {row.path: row.group for row in opt.costs(take_apart(params))}
@@ -229,8 +235,8 @@ def test_a_run_is_split_and_goes_on(tmp_path, monkeypatch, capsys):
     untimed = [{k: v for k, v in one["runs"]["digits"]["lion"].items() if "step_" not in k} for one in (again, second)]
     assert untimed[0] == untimed[1], "--times trained anew"
     assert again["runs"]["digits"]["lion"]["step_seconds"] != second["runs"]["digits"]["lion"]["step_seconds"]
-    left = set(script.MAKERS) - set(script.RACING)
-    assert all(script.MAKERS[name]().requires for name in left)
+    left = set(steps.MAKERS) - set(steps.RACING)
+    assert all(steps.MAKERS[name]().requires for name in left)
     with pytest.raises(SystemExit, match=r"out.json was measured with other sizes, steps; move it away"):
         main("--budget-steps", "10")
 
