@@ -96,7 +96,7 @@ VARIANTS: dict[str, dict[str, dict]] = {
         "blocks": {"block_size": 2, "every": 5},
     },
     "psgd_kron": {
-        "seldom": {"max_prob": 0.9, "min_prob": 0.2, "prob_decay": 0.1, "flat_start": 5.0, "clip_rms": 0.8},
+        "seldom": {"max_prob": 0.9, "min_prob": 0.2, "prob_decay": 0.1, "flat_start": 3.5, "clip_rms": 0.8},
         "gradient": {"momentum_into_precond_update": False, "balance_prob": 0.5, "precond_init_scale": 0.3, "b1": 0.8},
         "short": {"max_size_triangular": 3, "precond_lr": 0.3, "balance_prob": 1.0},
         "one_diag": {"memory_save_mode": "one_diag"},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import adaptx
-from adaptx.factors import inverse_power
+from adaptx.factors import eigenbasis, inverse_power
 from devices import run_on_devices
 from oracles import trajectory
 from probes import assert_close
@@ -71,6 +71,14 @@ def test_uneven_blocks_are_the_blocks_one_by_one(name: str, shape: tuple[int, ..
     got = jax.lax.scan(body, (p, opt.init(p)), jnp.asarray(gs))[1]
     want = [t["x"] for t in trajectory(name, hyper, {"x": start}, [{"x": g} for g in gs], [0.01] * 12)]
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-12)
+
+
+def test_what_fills_a_block_up_is_kept_apart(x64):
+    """A factor without rank has eigenvalues of 0 as what fills it up has, and theirs come out on either side of it."""
+    v = uniform((2,), 30)
+    a = jnp.pad(jnp.asarray(v[:, :, None] * v[:, None, :]), [(0, 0), (0, 1), (0, 1)])
+    q = eigenbasis(a, jnp.array([True, True, False]))
+    np.testing.assert_allclose(jnp.swapaxes(q, -1, -2) @ q, np.broadcast_to(np.eye(3), q.shape), atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["shampoo", "soap", "splus"])
