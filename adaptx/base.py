@@ -6,6 +6,7 @@ how a slot lies in memory ("int8" appears in no rule). A rule never multiplies b
 sees a tree. Controllers are in `control.py`.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from fractions import Fraction
@@ -100,8 +101,8 @@ class Rule(ABC):
 
     @property
     def name(self) -> str:
-        """What it is called in states and messages."""
-        return type(self).__name__.lower()
+        """What it is called in states and messages: PsgdKron is psgd_kron."""
+        return re.sub("(?<=[a-z])(?=[A-Z])", "_", type(self).__name__).lower()
 
     @property
     def has_momentum(self) -> bool:
@@ -137,6 +138,17 @@ class Rule(ABC):
         if self.ranks is None or len(shape) in self.ranks:
             return None
         return f"arrays with {counts_in_words(self.ranks)} axes"
+
+    def means(self) -> dict[str, str]:
+        """What slots stand for where a setting decides it, by slot, in words: "a sum of squares".
+
+        `convert` carries no slot over to settings under which it stands for something else.
+        """
+        return {}
+
+    def aged(self) -> tuple[str, ...]:
+        """Slots that other settings do without, and whose bias is corrected by the number of steps."""
+        return ()
 
     def debiased(self) -> dict[str, int]:
         """The decays by whose 1 − bᵗ it divides, and up to how many steps ahead of t."""

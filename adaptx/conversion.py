@@ -9,12 +9,12 @@ from jaxtyping import Array, PyTree
 
 from .base import Control, Record, State
 from .control import Controller
+from .conversion_checks import refuse_other_forms, refuse_other_meanings
 from .engine.decoded import Row, decoded, with_kept, with_slots
 from .engine.freeze import Freeze
 from .engine.optimizer import Optimizer
 from .engine.route import Member, Route
 from .engine.routed import Routed
-from .engine.shelves import own_shape
 from .engine.state import fresh_state, refuse_what_is_no_state, treatment, whose
 from .engine.transformation import Transformation
 from .engine.tree import Leaves, as_arrays, take_apart
@@ -54,7 +54,9 @@ def convert(state: PyTree, old: Transformation, new: Transformation, params: PyT
 
     Raises:
         TypeError: where state, old or new are none of adaptx's.
-        ValueError: where state is not old's; where a group has leaves whose slots are of different ages.
+        ValueError: where state is not old's; where a group has leaves whose slots are of different ages; where a slot of
+            the same rule has another shape, or stands for something else, as a sum for a mean; where one would be new
+            and its bias corrected for steps it did not see.
 
     Warns:
         UserWarning: where something is made up or left behind.
@@ -151,37 +153,16 @@ def _made(member: Member, before: Before, said: Said) -> State:
         if opt.rule.slots():
             said.append(f"made up the slots{where}, fresh")
         return state._replace(born=jnp.array(before.step))
+    born = _age(member, before, rows, keeps, where)
+    if not all(keeps):  # then those that are kept are fresh too
+        said.append(f"made up the slots{where}, fresh")
+        return state._replace(born=born)
     _say_slots(opt, rows, where, said)
-    slots = [{} if row is None else row[1].slots for row in rows]
-    _refuse_other_forms(opt, leaves, slots)
-    return with_slots(opt, leaves, state._replace(born=_age(member, before, rows, keeps, where)), slots)
-
-
-def _refuse_other_forms(opt: Optimizer, leaves: Leaves, slots: list[dict[str, Array | None]]) -> None:
-    """Raise ValueError where a parameter has other slots under the same rule: factored in one, whole in the other.
-
-    Or of another shape, or without those that others are relative to, as a basis in which a second moment lies.
-    """
-    declared = opt.rule.slots()
-    for path, p, row in zip(leaves.paths, as_arrays(leaves.arrays), slots, strict=True):
-        if not row:
-            continue
-        shapes = {name: jnp.shape(p) for name in declared if opt.rule.initial(name, p) is not None}
-        shapes |= {name: own_shape(opt.rule, name, p) for name in shapes if declared[name].own}
-        came = {name: x.shape for name, x in row.items() if x is not None}
-        lost = {name for name in shapes if name in row and name not in came}
-        gone = {name for name in came if name in declared and name not in shapes and declared[name].exact}
-        if lost or gone:
-            raise ValueError(
-                f"convert: parameter '{path}' has the slots {', '.join(sorted(came))} in the state, but "
-                f"{', '.join(sorted(shapes))} under {opt.rule.name} as new has it; keep the setting that decides it."
-            )
-        for name in shapes:
-            if name in came and came[name] != shapes[name]:
-                raise ValueError(
-                    f"convert: slot '{name}' of parameter '{path}' has shape {came[name]} in the state, but "
-                    f"{shapes[name]} under {opt.rule.name} as new has it; keep the setting that decides it."
-                )
+    for row in rows:
+        refuse_other_meanings(before.members[row[0]].opt.rule, opt.rule, row[1].slots)  # pyright: ignore
+    slots = [row[1].slots for row in rows]  # pyright: ignore[reportOptionalSubscript]
+    refuse_other_forms(opt, leaves, slots)
+    return with_slots(opt, leaves, state._replace(born=born), slots)
 
 
 def _same_controller(old: Member, new: Member) -> bool:

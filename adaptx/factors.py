@@ -125,12 +125,12 @@ def _noise(values):
 
 
 def _powers(values, top, power: float, eps):
-    """(top λ + ε)^(−power) for eigenvalues λ, 0 where that is 0; its slopes by λ, 0 for noise, and by ε."""
+    """(top λ + ε)^(−power) for eigenvalues λ, 0 where that is 0; its slopes by λ and by ε, 0 for noise."""
     base = values * top + eps
     some = base != 0  # of NaN too
     powers = jnp.where(some, jnp.where(some, base, 1) ** -power, 0)
-    by_eps = -power * divide(powers, base)
-    return powers, jnp.where(values > _noise(values), by_eps * top, 0), by_eps
+    by_eps = jnp.where(values > _noise(values), -power * divide(powers, base), 0)
+    return powers, by_eps * top, by_eps
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -139,7 +139,8 @@ def inverse_power(a, power: float, eps):
 
     Eigenvalues below the rounding of the largest count as that: they are noise, and may be negative. The derivative is
     the product of dA in the eigenbasis with the divided differences of λ^(−power), which exists where eigenvalues agree
-    too; derivatives of a higher order take the eigenvectors as constants.
+    too; derivatives of a higher order take the eigenvectors as constants. Noise has none, by ε neither: what Shampoo
+    multiplies with the root lies where a is not 0, and a slope of ε^(−power − 1) would only make its rounding large.
     """
     return _inverse_power(a, power, eps)[0]
 

@@ -157,8 +157,48 @@ OTHER_FORMS = [
     (adaptx.soap(), {"max_dim": 3}, FACTORED),
     (adaptx.soap(one_sided=True), {"one_sided": False}, "the slots L, QL, m, v in the state, but L, QL, QR, R, m, v"),
     (adaptx.psgd_kron(), {"memory_save_mode": "all_diag"}, "slot 'QL' of parameter 'w' has shape (3, 3)"),
-    (adaptx.adam_mini(), {"axis": -1}, "slot 'v' of parameter 'w' has shape (3,) in the state, but (4,)"),
+    (adaptx.galore(rank=2), {"rank": 1}, "slot 'm' of parameter 'w' has shape (2, 4) in the state, but (1, 4)"),
 ]
+
+
+NORMUON, DION = adaptx.normuon(adamw=False), adaptx.dion(adamw=False)
+OTHER_MEANINGS = [
+    (adaptx.shampoo(), {"graft": "adagrad"}, "slot 'v' of shampoo is a mean of squares in the state, but a sum"),
+    (adaptx.shampoo(graft="adagrad"), {"graft": "rmsprop"}, "slot 'v' of shampoo is a sum of squares in the state"),
+    (adaptx.shampoo(b2=None), {"b2": 0.9}, "slot 'L' of shampoo is a sum of products in the state, but a mean"),
+    (adaptx.shampoo(), {"start": 2}, "slot 'PL' of shampoo is inverse roots from step 10 on in the state"),
+    (adaptx.shampoo(graft="sgd"), {"graft": "adam"}, "slot 'v' of shampoo would be new"),
+    (adaptx.shampoo(b1=None), {"b1": 0.9}, "slot 'm' of shampoo would be new"),
+    (adaptx.rmsprop(debias=True), {"centered": True}, "slot 'a' of rmsprop would be new"),
+    (NORMUON, {"output": "rows"}, "slot 'v' of normuon is mean squares of neurons along output='columns'"),
+    (DION, {"output": "rows"}, "slot 'Q' of dion is columns of the side output='columns'"),
+    (adaptx.adam_mini(axis=0), {"axis": 1}, "slot 'v' of adam_mini is mean squares of blocks along axis=0, size=1"),
+    (adaptx.ema(0.9, debias=False), {"start": "first"}, "slot 'm' of average is an average with start='zero'"),
+]
+
+
+@pytest.mark.parametrize(("old", "change", "words"), OTHER_MEANINGS)
+def test_slots_that_mean_something_else_are_refused(old, change, words):
+    """Though they are of one shape: the length of the next step would be another one, without a word."""
+    p = {"w": jnp.ones((3, 3))}
+    with pytest.raises(ValueError, match=re.escape(words)):
+        adaptx.convert(old.init(p), old, old.replace(**change), p)
+
+
+def test_slots_of_another_rule_are_no_slots_of_this_one():
+    """Of equal names and equal ages: a group that was new when it was converted for the first time."""
+    p, by = {"w": jnp.ones((4, 4)), "b": jnp.ones(4)}, {"w": "w", "b": "b"}
+    one = route({"w": adaptx.lion(0.1), "b": adaptx.sgd(0.1)}, by)
+    two, three = one.replace(b=adam(0.1)), adam(0.1)
+    q, state = p, one.init(p)
+    for _ in range(3):
+        q, state = one.step(p, state, q)
+    with pytest.warns(UserWarning, match="made up"):
+        state = adaptx.convert(state, one, two, q)
+    with pytest.warns(UserWarning, match="made up the slots, fresh"):
+        state = adaptx.convert(state, two, three, q)
+    assert not any(np.any(x) for x in jax.tree.leaves(state.slots))
+    assert int(state.born) == int(state.step)
 
 
 @pytest.mark.parametrize(("old", "change", "words"), OTHER_FORMS)

@@ -84,6 +84,21 @@ def test_derivatives_take_it_as_a_constant(kind: str):
     assert not np.any(jax.grad(lambda a: jnp.sum(function(a)))(equal))
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_is_the_same_without_jit(kind: str):
+    function, x, _ = KINDS[kind]
+    x = jnp.asarray(x, jnp.float32)
+    with jax.disable_jit():
+        found = function(x), jax.vmap(function)(x), jax.jvp(function, (x,), (x,))[0]
+    for one in found:
+        np.testing.assert_array_equal(one, function(x))
+
+
+def test_debug_nans_sees_what_is_none():
+    with jax.debug_nans(True), pytest.raises(FloatingPointError, match="inverse_of_cholesky"):
+        d.inverse_of_cholesky(-jnp.eye(3))
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_no_batch_reaches_lapack(name: str):
     """Of a step of equal and of stacked matrices, and of a sweep of such steps."""

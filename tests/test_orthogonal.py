@@ -110,7 +110,7 @@ def test_options_go_where_they_belong():
         (lambda: adaptx.muon(hidden=3), ["regex or a function", "int"]),
         (lambda: adaptx.muon(hidden="("), ["no regex"]),
         (lambda: adaptx.muon(adamw={"beta": 1}), ["adamw()", "beta"]),
-        (lambda: adaptx.muon(hidden="kernal").init(P), ["'kernal' matches none"]),
+        (lambda: adaptx.muon(hidden="kernal").init(P), ["hidden: the pattern 'kernal' matches none"]),
         (lambda: adaptx.muon(hidden=lambda path: True), ["hidden", "(path, leaf)"]),
         (
             lambda: adaptx.muon(hidden=lambda path, p: "muon").init(P),

@@ -298,14 +298,38 @@ def test_the_derivative_of_a_root_is_its_divided_differences(kind: str, x64):
     a, da = (2 * np.broadcast_to(np.eye(5), (2, 5, 5)), db) if kind == "equal" else (b @ swapped(b), db @ swapped(b))
     da = da + swapped(da)
 
+    seen = swapped(b @ np.linalg.pinv(b)) if kind == "low" else np.eye(5)  # what a multiplies lies in its range
+
     def root(t, e):
-        return inverse_power(jnp.asarray(a) + t * da, 0.25, 1e-3 + e)
+        return seen @ inverse_power(jnp.asarray(a) + t * da, 0.25, 1e-3 + e) @ seen
 
     for i, step in ((0, 1e-6), (1, 1e-7)):
         by = [step * (i == j) for j in (0, 1)]
         want = (root(*by) - root(*(-x for x in by))) / (2 * step)
         found = jax.jacfwd(root, i)(0.0, 0.0)
         np.testing.assert_allclose(found, want, atol=1e-5 * np.abs(want).max())
+
+
+@pytest.mark.parametrize("eps", [0.0, 1e-12])
+def test_derivatives_by_eps_are_no_rounding(eps: float, x64):
+    """Of gradients without rank, for which ε^(−5/4) is 10¹⁵ where there is nothing but rounding."""
+    k = jax.random.split(jax.random.key(0), 3)
+    x, w = jax.random.normal(k[0], (1, 5)), {"w": 0.3 * jax.random.normal(k[2], (5, 4))}
+    y = jnp.tanh(x @ jax.random.normal(k[1], (5, 4)))
+
+    def loss(p):
+        return jnp.mean((jnp.tanh(x @ p["w"]) - y) ** 2)
+
+    def train(eps):
+        opt = adaptx.shampoo(0.01, b1=0.8, b2=0.95, eps=eps, start=1, every=1)
+        p, state = w, opt.init(w)
+        for _ in range(3):
+            p, state = opt.step(jax.grad(loss)(p), state, p)
+        return loss(p)
+
+    by = jax.jit(jax.grad(train))
+    far = (train(eps + 1e-9) - train(eps)) / 1e-9
+    np.testing.assert_allclose(by(eps), far, rtol=0.2)
 
 
 @pytest.mark.parametrize("name", NAMES)

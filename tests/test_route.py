@@ -151,7 +151,28 @@ def test_replace_gives_a_group_another_optimizer_and_keeps_the_rest():
     assert routed(max_norm=1.0).replace(hidden=HIDDEN) == routed(max_norm=1.0)
 
 
+def test_shared_patterns_hold_in_routes_inside():
+    """A pattern for a leaf of one group, given to all groups of a route inside, where the outer route shares it."""
+    scaled = {"lr_scale": {"^block/bias$": 0.1}}
+    a, b = adaptx.adamw(1e-3, **scaled), adaptx.sgd(1e-2, **scaled)
+    inner = adaptx.route({"m": a, "r": b}, {"kernel": "m"}, "r")
+    outer = adaptx.route({"in": inner, "out": adaptx.freeze()}, {"embed": "out"}, "in", ["lr_scale"])
+    row = {row.path: row for row in outer.costs(adaptx.engine.tree.take_apart(P))}["block/bias"]
+    assert row.group == "in/r"
+    trained(outer)
+
+
+@pytest.mark.parametrize("names", [("lr_scale", "decay_mask"), ["decay_mask", "lr_scale"], {"decay_mask", "lr_scale"}])
+def test_shared_patterns_are_in_one_order(names):
+    assert adaptx.route({"a": REST}, {}, "a", names).shared_patterns == ("decay_mask", "lr_scale")
+
+
+SHARES = ["shared_patterns must be names of options", "write shared_patterns=['lr_scale']"]
 REFUSED = {
+    **{
+        f"shared_patterns={x!r}": (lambda x=x: adaptx.route({"a": REST}, {}, "a", x), SHARES)
+        for x in (None, 3, [["lr_scale"]], "lr_scale", map(str, ["lr_scale"]))
+    },
     "no group": (lambda: adaptx.route({"a": REST}, by={"embed": "a"}).init(P), ["'block/bias'", "has no group", "'a'"]),
     "a group that is none": (lambda: adaptx.route({"a": REST}, by=lambda path, p: "b").init(P), ["sent to 'b'", "'a'"]),
     "a default that is none": (lambda: adaptx.route({"a": REST}, by={}, default="b"), ["default='b'", "'a'"]),

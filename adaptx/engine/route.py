@@ -42,6 +42,7 @@ class Route(Transformation):
     by: Callable[[str, Array], str] | Frozen | tuple[tuple[str, str], ...] = static(default=())
     default: str | None = static(default=None)
     shared_patterns: tuple[str, ...] = static(default=())  # options whose patterns are for the leaves of all groups
+    asked: str = static(default="by")  # which option messages about the patterns of by name
 
     @property
     def requires(self) -> frozenset[str]:
@@ -66,7 +67,7 @@ class Route(Transformation):
         """
         if isinstance(self.by, tuple):
             patterns = Patterns(tuple(name for _, name in self.by), tuple(pattern for pattern, _ in self.by))
-            found = by_leaf("by", patterns, leaves, None)
+            found = by_leaf(self.asked, patterns, leaves, None)
         elif isinstance(self.by, Frozen):
             found = by_leaf("by", self.by.tree, leaves, None)
         else:
@@ -206,7 +207,8 @@ class Route(Transformation):
         by = dict(self.by) if isinstance(self.by, tuple) else self.by.tree if isinstance(self.by, Frozen) else self.by
         whole = {name: value for name, value in self.options.given().items() if name in WHOLE}
         kept = {"by": by, "default": self.default, "shared_patterns": self.shared_patterns}
-        return route(groups, **{**kept, **whole, **changes})
+        made = route(groups, **{**kept, **whole, **changes})
+        return made if "by" in changes else dataclasses.replace(made, asked=self.asked)
 
     def __repr__(self) -> str:
         by = dict(self.by) if isinstance(self.by, tuple) else self.by
@@ -262,12 +264,14 @@ def route(
 
 
 def _options_with_patterns(names: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(names, str) or not set(names) <= set(PATTERNED):
+    """The names, in the order in which the options are listed."""
+    given = names if isinstance(names, (list, tuple, set, frozenset)) else None
+    if given is None or any(name not in PATTERNED for name in given):
         raise ValueError(
             f"route: shared_patterns must be names of options that take patterns, {', '.join(PATTERNED)}, got "
             f"{names!r}; write shared_patterns=['lr_scale']."
         )
-    return tuple(names)
+    return tuple(name for name in PATTERNED if name in given)
 
 
 def _check_group(name: object, group: object) -> None:

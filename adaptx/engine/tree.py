@@ -76,9 +76,11 @@ class Leaves:
     def only(self, chosen: Sequence[bool], shared: tuple[str, ...] = ()) -> "Leaves":
         """The same tree with some of the trained leaves, in order; the others are carried along.
 
-        shared: the options whose patterns may be for leaves that are not chosen, see `route`.
+        shared: the options whose patterns may be for leaves that are not chosen, see `route`; besides those for which
+            a route around this one says so.
         """
         kept = tuple(i for i, keep in zip(self.trained, chosen, strict=True) if keep)
+        shared = tuple(dict.fromkeys((*self.shared, *shared)))
         return replace(self, trained=kept, around=(self.around or self.trained) if shared else None, shared=shared)
 
     def join(self, arrays: Sequence[PyTree], others: Callable[[PyTree], PyTree]) -> PyTree:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import jax.numpy as jnp
@@ -110,4 +110,5 @@ def with_adamw(
     by = hidden_matrices(hidden, name, "adamw")
     sent = {hidden: name} if isinstance(hidden, str) else by  # route refuses a regex that matches nothing
     alike = [key for key in shared if key in PATTERNED and key not in (adamw or {})]
-    return route(groups, sent, "adamw", alike, **whole)
+    made = route(groups, sent, "adamw", alike, **whole)
+    return replace(made, asked="hidden") if isinstance(hidden, str) else made

@@ -58,6 +58,9 @@ class AdamMini(Rule):
     def direction(self, g, s, old, p, k):
         return over(debias(s.m, self.b1, k), self._spread(debias_root(positive_root(s.v), self.b2, k), g), self.eps)
 
+    def means(self):
+        return {"v": f"mean squares of blocks along axis={self.axis}, size={self.size}"}
+
     def debiased(self):
         return {"b1": 0, "b2": 0}
 

@@ -50,6 +50,9 @@ class Average(Rule):
     def direction(self, g, s, old, p, k):
         return debias(s.m, self.decay, k) if self.debias else s.m
 
+    def means(self):
+        return {"m": f"an average with start={self.start!r}"}
+
     def debiased(self):
         return {"decay": 0} if self.debias else {}
 

@@ -69,6 +69,9 @@ class Dion(Rule):
         x = product(basis, jnp.swapaxes(self._columns(along, unit, old.Q), -1, -2))
         return (x.shape[-2] / max(x.shape[-1], 1)) ** 0.5 * as_before(x, g.shape, self.output)
 
+    def means(self):
+        return {"Q": f"columns of the side output={self.output!r}, view={self.view!r}"}
+
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit)
 

@@ -75,6 +75,9 @@ class Normuon(Rule):
             x = spectral_length(rows, columns, "spectral") * length * x
         return as_before(x, g.shape, self.output)
 
+    def means(self):
+        return {"v": f"mean squares of neurons along output={self.output!r}, view={self.view!r}"}
+
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit)
 

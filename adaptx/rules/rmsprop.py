@@ -82,6 +82,9 @@ class Rmsprop(Rule):
     def surprise(self, g, s, k):
         return self._normalized(g, s.v, s.a, k)
 
+    def aged(self):
+        return ("a",) if self.debias else ()
+
     def debiased(self):
         return {"decay": 0} if self.debias else {}
 

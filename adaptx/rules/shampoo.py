@@ -111,6 +111,15 @@ class Shampoo(Rule):
     def rescaled(self, unit):
         return replace(self, eps=self.eps * unit**2, graft_eps=self.graft_eps * unit)
 
+    def means(self):
+        squares = "a sum of squares" if self.graft == "adagrad" else "a mean of squares"
+        factor = f"a {'sum' if self.b2 is None else 'mean'} of products"
+        roots = f"inverse roots from step {self.start} on"
+        return {"v": squares, "L": factor, "R": factor, "PL": roots, "PR": roots}
+
+    def aged(self):
+        return (*(("m",) if self.b1 is not None else ()), *(("v",) if self.graft == "adam" else ()))
+
     def debiased(self):
         return {} if self.b1 is None else {"b1": 0}
 

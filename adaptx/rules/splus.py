@@ -15,7 +15,8 @@ Frans, Levine & Abbeel, "A stable whitening optimizer for efficient neural netwo
 Algorithm 1; the first refresh and nonstandard_constant as in the authors' program, which refreshes at the end of a step
 what is refreshed here at the beginning of the next.
 Departs from the paper in: weight decay is the engine's, which the shape does not scale; rows and columns that never had
-a gradient stay; leading axes are a batch; blocks.
+a gradient stay, as do those whose gradients are so small that their squares are 0, below 1e-19 in f32; leading axes are
+a batch; blocks.
 """
 
 from typing import NamedTuple
