@@ -54,9 +54,9 @@ def convert(state: PyTree, old: Transformation, new: Transformation, params: PyT
 
     Raises:
         TypeError: where state, old or new are none of adaptx's.
-        ValueError: where state is not old's; where a group has leaves whose slots are of different ages; where a slot of
-            the same rule has another shape, or stands for something else, as a sum for a mean; where one would be new
-            and its bias corrected for steps it did not see.
+        ValueError: where state is not old's; where a group has leaves whose slots are of different ages; where a slot
+            of the same rule has another shape, or stands for something else, as a sum for a mean; where one would be
+            new and its bias corrected for steps it did not see.
 
     Warns:
         UserWarning: where something is made up or left behind.

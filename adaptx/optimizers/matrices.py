@@ -39,9 +39,9 @@ def muon(
         steps: of the iteration, ≥ 1.
         scale: "spectral", √max(1, rows/columns), or "rms", 0.2·√max(rows, columns), which Adam's rates fit.
         view: of arrays with more than two axes, "batch": the last two are the matrix, those before a batch (layers that
-            are scanned over); "first": the first axis against all others, for kernels O×I×H×W (output="rows") and
-            Flax's query, key and value (model, heads, head size); "last": all others against the last, for H×W×I×O and Flax's attention
-            outputs (heads, head size, model). A model that has several has a `route` of several.
+            are scanned over); "first": the first axis against all others, for kernels O×I×H×W (with output="rows") and
+            Flax's query, key and value (model, heads, head size); "last": all others against the last, for H×W×I×O and
+            Flax's attention outputs (heads, head size, model). A model that has several has a `route` of several.
         output: the side of the matrix that is the layer's output, "columns" (x W: Flax, Haiku, optax's Muon) or "rows"
             (W x: Equinox, torch).
         precision: "auto", products of bf16 operands but on the CPU and for f64; "full", in f32 everywhere.
