@@ -12,7 +12,7 @@ LAYERS = [
     "values checks fields base control numerics sharded bits decompositions matrices factors orthogonal",
     "rules controllers schedules schedule_value",
     "engine",
-    "optimizers wrappers conversion interop",
+    "optimizers wrappers conversion conversion_checks interop",
     "training",
     "cli",
     "__init__ __main__",
