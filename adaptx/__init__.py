@@ -13,6 +13,8 @@ from .engine.telemetry import metrics as metrics
 from .engine.telemetry import read as read
 from .interop import from_optax as from_optax
 from .interop import from_torch as from_torch
+from .interop import load_state_dict as load_state_dict
+from .interop import state_dict as state_dict
 from .interop import to_optax as to_optax
 from .interop import to_torch as to_torch
 from .optimizers import acprop as acprop
@@ -70,8 +72,12 @@ from .optimizers import splus as splus
 from .optimizers import stableadamw as stableadamw
 from .optimizers import tiger as tiger
 from .optimizers import yogi as yogi
+from .training.checkpoints import checkpoints as checkpoints
 from .training.curvature import gauss_newton_bartlett as gauss_newton_bartlett
 from .training.curvature import hutchinson as hutchinson
+from .training.fit import fit as fit
+from .training.micro import micro_batches as micro_batches
+from .training.outcome import NonFiniteError as NonFiniteError
 from .training.step import train_epoch as train_epoch
 from .training.step import train_step as train_step
 from .wrappers import averaged as averaged

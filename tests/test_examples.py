@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -54,13 +55,20 @@ def test_every_example_runs_and_prints_its_result():
     assert not silent
 
 
-def test_the_readme_s_python_runs():
+def test_the_readme_s_python_runs(tmp_path, monkeypatch):
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
     names = {}
     for block in blocks:
         exec(block, names)
     assert names["metrics"]["loss"] < 1e-3
     assert 0 < np.argmin(names["losses"]) < 64
+    data, start = (np.asarray(names["x"]), np.asarray(names["y"])), {"w": np.zeros(10, "f"), "b": np.zeros((), "f")}
+    loss, opt, fresh = names["loss"], names["adaptx"].adam(0.1), jax.tree.map(jax.numpy.array, start)
+    fitted = names["adaptx"].fit(loss, opt, start, data, steps=25, batch_size=100, progress=False)
+    by_hand = names["trained"](loss, opt, fresh, data, 25, 100)
+    for one, other in zip(jax.tree.leaves(fitted.params), jax.tree.leaves(by_hand[0]), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, err_msg="what fit does is not what the README says")
 
 
 @pytest.mark.slow

@@ -25,6 +25,7 @@ EVERY = {
     "contracts/test_leaves.py": {"test_split_leaves_are_the_merged_leaf": 4},
     "contracts/test_oracle.py": {"test_f64_with_engine_options": 3, "test_f32": 2, "test_stored": 2},
     "contracts/test_units.py": {"test_a_rescaled_rule_is_the_rule_in_another_unit": 3},
+    "test_accumulation.py": {"test_every_controller_moves_as_on_the_whole_batch": 3},
     "test_alias.py": {"test_case": 6},
     "test_any_number.py": {"test_a_scheduled_number_is_the_one_set_by_hand": 3},
     "test_around.py": {
@@ -80,6 +81,7 @@ EVERY = {
     "test_structure.py": {
         "test_metrics_are_no_part_of_what_a_state_is": 3, "test_optax_finds_what_is_like_the_parameters": 3,
     },
+    "test_told.py": {"test_every_way_is_opt_step": 2},
     "test_unusual.py": {
         "test_states_and_optimizers_travel": 3, "test_a_batch_of_wrappers_and_routes": 3,
         "test_derivatives_of_a_training_are_finite": 2,

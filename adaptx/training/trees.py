@@ -1,6 +1,7 @@
 """Parameters as arrays and everything else: leaves that are no arrays (functions, strings, None) are carried along."""
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import PyTree
 
 from ..engine.tree import Frozen, is_none, strong
@@ -33,3 +34,13 @@ def without(rest: Frozen) -> Frozen:
 def merged(trained: list[PyTree], arrays: list[PyTree]) -> list[PyTree]:
     """Arrays, those that are trained as they come."""
     return [a if t is None else t for t, a in zip(trained, arrays, strict=True)]
+
+
+def unshared(state: PyTree) -> PyTree:
+    """The state with a copy of every array that it holds a second time, as no buffer can be donated twice."""
+    leaves, treedef = jax.tree.flatten(state)
+    if len({id(x) for x in leaves}) == len(leaves):
+        return state
+    seen: set[int] = set()
+    once = [jnp.copy(x) if isinstance(x, jax.Array) and (id(x) in seen or seen.add(id(x))) else x for x in leaves]
+    return jax.tree.unflatten(treedef, once)
