@@ -170,8 +170,14 @@ def test_shared_patterns_are_in_one_order(names):
 SHARES = ["shared_patterns must be names of options", "write shared_patterns=['lr_scale']"]
 REFUSED = {
     **{
-        f"shared_patterns={x!r}": (lambda x=x: adaptx.route({"a": REST}, {}, "a", x), SHARES)
-        for x in (None, 3, [["lr_scale"]], "lr_scale", map(str, ["lr_scale"]))
+        f"shared_patterns is {kind}": (lambda x=x: adaptx.route({"a": REST}, {}, "a", x), SHARES)
+        for kind, x in {
+            "None": None,
+            "a number": 3,
+            "a list in a list": [["lr_scale"]],
+            "a name": "lr_scale",
+            "an iterator": map(str, ["lr_scale"]),
+        }.items()  # fmt: skip
     },
     "no group": (lambda: adaptx.route({"a": REST}, by={"embed": "a"}).init(P), ["'block/bias'", "has no group", "'a'"]),
     "a group that is none": (lambda: adaptx.route({"a": REST}, by=lambda path, p: "b").init(P), ["sent to 'b'", "'a'"]),
