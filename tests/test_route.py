@@ -177,7 +177,7 @@ REFUSED = {
             "a list in a list": [["lr_scale"]],
             "a name": "lr_scale",
             "an iterator": map(str, ["lr_scale"]),
-        }.items()  # fmt: skip
+        }.items()
     },
     "no group": (lambda: adaptx.route({"a": REST}, by={"embed": "a"}).init(P), ["'block/bias'", "has no group", "'a'"]),
     "a group that is none": (lambda: adaptx.route({"a": REST}, by=lambda path, p: "b").init(P), ["sent to 'b'", "'a'"]),
