@@ -200,7 +200,8 @@ def steps_to_target(result: dict[str, Any]) -> str:
     for r in sorted(result["results"], key=lambda r: (r["task"], r["ratio"])):
         if members[r["task"]] == 1:
             continue
-        p = "-" if r["p"] is None else f"{r['p']:.2g}{verdict(r)}"
+        shown = "-" if r["p"] is None else f"{r['p']:.2g}" if r["p"] else "< 1e-300"
+        p = f"{shown}{verdict(r)}"
         seconds = at_least(r["seconds_ratio"], r["reached"] < r["seeds"])
         loss = "diverged" if r["final_loss"] is None else f"{r['final_loss']:.4f}"
         rows.append([
