@@ -46,6 +46,7 @@ def test_there_are_examples():
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_example_runs_and_prints_its_result():
     done = run("-c", ONE_BY_ONE, *map(str, EXAMPLES))
     assert done.returncode == 0, done.stdout + done.stderr
