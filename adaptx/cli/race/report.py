@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
@@ -14,6 +13,7 @@ import numpy as np
 
 import adaptx
 
+from ...training.files import replacing
 from ..words import InputError
 from . import figures
 from .contest import Course, Settings
@@ -73,8 +73,9 @@ def write(folder: Path, dataset: Dataset, settings: Settings, courses: Sequence[
     page = as_html(dataset, settings, courses, summary)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(folder / "results.json", results + "\n")
-        _write_whole(folder / "report.html", page)
+        for name, text in (("results.json", results + "\n"), ("report.html", page)):
+            with replacing(folder / name) as file:
+                file.write(text)
     except OSError as error:
         raise InputError(f"--output {folder}: the report cannot be written ({error.strerror or error}).") from error
     return folder / "report.html"
@@ -154,16 +155,3 @@ def _plain(value: object) -> object:
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     return value
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Writes beside the path and renames, so that nobody ever finds half a file there."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
