@@ -81,7 +81,7 @@ def types_are_stable_in_a_scan(controller: str, rule: str, params: dict, grads: 
 
 @pytest.mark.parametrize(("controller", "rule"), RUN)
 def test_one_program_donated_for_every_rate_and_as_eager(controller: str, rule: str):
-    params, grads = mixed()
+    params, grads = map(case(rule).fit, mixed())
     step = Traced(lambda opt, g, s, p, value: opt.step(g, s, p, value=value))
     donated = jax.jit(step, donate_argnums=(2, 3))
     opts = [over(rule, controllers.ALL[controller](rate)) for rate in (0.01, 0.02)]

@@ -51,20 +51,20 @@ def test_scan_donation_and_one_trace(c: Case, storage: str, policy: str):
     opts = [
         c.build(rate, storage=storage, storage_exclude=0, rounding=policy, weight_decay=0.1) for rate in (0.01, 0.02)
     ]
-    traced = Traced(lambda opt, g, state, x: opt.step(g, state, x))
+    traced, start = Traced(lambda opt, g, state, x: opt.step(g, state, x)), c.fit(START)
     step = jax.jit(traced, donate_argnums=(2, 3))
     for opt in opts:
-        x = jax.tree.map(lambda a: jnp.array(a, copy=True), START)
+        x = jax.tree.map(lambda a: jnp.array(a, copy=True), start)
         state = opt.init(x)
         kinds = avals((x, state))
         for t in range(3):
-            x, state = step(opt, gradient(START, t), state, x)
+            x, state = step(opt, gradient(start, t), state, x)
             assert avals((x, state)) == kinds
         assert all(np.all(np.isfinite(np.asarray(a, np.float32))) for a in jax.tree.leaves(x))
     assert traced.count == 1
-    first = (START, opts[0].init(START))
+    first = (start, opts[0].init(start))
     (x, state), _ = jax.lax.scan(
-        lambda s, t: (opts[0].step(gradient(START, t), s[1], s[0]), None), first, jnp.arange(3)
+        lambda s, t: (opts[0].step(gradient(start, t), s[1], s[0]), None), first, jnp.arange(3)
     )
     assert avals((x, state)) == kinds
 
