@@ -277,7 +277,9 @@ def test_clipping_is_optax_s(shape: tuple[int, ...]):
 
 
 ORACLED = ("adam", "adamw", "rmsprop", "stableadamw")  # whose oracles tell the surprise
-BASES = ("soap", "splus")  # of the eigenvectors: those of a centred gradient for 0 are what rounding makes them
+# centred gradients lack a direction: eigenvectors for 0, and what Dion makes orthonormal there, are any
+BASES = ("soap", "splus", "dion")
+LARGER = {"normuon": 10.0}  # whose iteration brings what rounding left in that direction up, here to 2e-12
 
 
 @pytest.mark.slow
@@ -289,7 +291,7 @@ def test_every_rule_with_every_option(c: Case, engine: str, x64):
         pytest.skip("the oracle of this rule tells no surprise")
     if "centralize" in options and c.name in BASES:
         pytest.skip("the basis of a null space is any")
-    assert error(c, trainer(c, **options), jnp.float64, 1.0, F64, F64_ROUNDING, **options) <= 1
+    assert error(c, trainer(c, **options), jnp.float64, 1.0, F64, F64_ROUNDING, **options) <= LARGER.get(c.name, 1)
 
 
 @pytest.mark.parametrize("scale", inputs.SCALES)
