@@ -152,9 +152,9 @@ ORACLES = (
     ),
     Case(
         "plateau_cosine",
-        lambda: adaptx.adam(c.plateau(cosine(100), 0.3, 1, min_lr=0.0, atol=0.01)),
+        lambda: adaptx.adam(c.plateau(cosine(100), 0.3, 1, min_lr=0.0, atol=0.01, window=1, min_scale=0.02)),
         feedback.plateau,
-        {"lr": rows.cosine(100), "factor": 0.3, "patience": 1, "atol": 0.01},
+        {"lr": rows.cosine(100), "factor": 0.3, "patience": 1, "atol": 0.01, "min_scale": 0.02},
         "adam",
     ),
     Case(
@@ -162,6 +162,13 @@ ORACLES = (
         lambda: adaptx.momentum(c.hypergradient(1e-3, "additive", 1e-4, scope="leaf", max_lr=0.01)),
         feedback.hypergradient,
         {"lr": 1e-3, "mode": "additive", "hyper_lr": 1e-4, "per_leaf": True, "high": 0.01},
+        "momentum",
+    ),
+    Case(
+        "hyper_floor",
+        lambda: adaptx.momentum(c.hypergradient(1e-2, hyper_lr=1.0, decrease=30.0, min_scale=0.3)),
+        feedback.hypergradient,
+        {"lr": 1e-2, "hyper_lr": 1.0, "decrease": 30.0, "min_scale": 0.3},
         "momentum",
     ),
     Case(
@@ -189,8 +196,8 @@ def test_library_equals_oracle(case: Case, x64):
 def test_plateau_equals_optax(options: dict, x64):
     """On losses that are given, not fed back: optax compares in f32."""
     names = {"window": "accumulation_size"}
-    peer = optax.contrib.reduce_on_plateau(**{names.get(k, k): v for k, v in options.items()})
-    ours = adaptx.sgd(c.plateau(1.0, **options))
+    peer = optax.contrib.reduce_on_plateau(**{names.get(k, k): v for k, v in options.items()}, min_scale=1e-2)
+    ours = adaptx.sgd(c.plateau(1.0, **{"window": 1, **options}, min_scale=1e-2))
     weight, one = jnp.zeros(()), jnp.ones(())
 
     def body(carry, loss):
@@ -228,3 +235,12 @@ def test_estimate_grows_below_the_true_distance(make: Callable, order: float, x6
     d = run.scalars["d"]
     assert np.all(np.diff(d) >= 0)
     assert 0.05 * true < d[-1] <= true
+
+
+def test_a_negative_loss_can_stall_too():
+    """Improvement is measured in |best|: with (1 − rtol)·best every loss would be one, however the sign."""
+    opt, x = adaptx.sgd(c.plateau(1.0, 0.1, 2, window=1, rtol=0.1)), jnp.zeros(2)
+    state = opt.init(x)
+    for _ in range(4):
+        x, state = opt.step(jnp.ones(2), state, x, value=-100.0)
+    assert float(adaptx.read(state, "learning_rate")) < 0.2

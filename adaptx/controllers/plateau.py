@@ -1,12 +1,14 @@
 """Reduce on plateau.
 
     every `window` steps, ℓ = the mean loss of the window:
-    ℓ < (1 − rtol)·best − atol:  best ← ℓ, bad ← 0;  otherwise bad ← bad + 1
+    ℓ < best − rtol·|best| − atol:  best ← ℓ, bad ← 0;  otherwise bad ← bad + 1
     cooling:            bad ← 0, one window less to cool
-    bad = patience:     scale ← factor·scale, bad ← 0, cool for `cooldown` windows
+    bad = patience:     scale ← max(factor·scale, min_scale), bad ← 0, cool for `cooldown` windows
     η = base·scale, not below min_lr by this rule
 
-No paper; the form is optax's (torch's reduces one window later).
+No paper; the form is optax's (torch's reduces one window later). Where a loss is noisy it seldom falls below its least
+value so far: a window of one step sees a plateau everywhere, and without min_scale the rate would be 0 after 500 steps
+of noise. It does not rise again.
 """
 
 from typing import NamedTuple
@@ -38,7 +40,8 @@ class Plateau(Controller):
     min_lr: Scalar = 0.0  # ≥ 0
     rtol: Scalar = 1e-4  # in [0, 1)
     atol: Scalar = 0.0  # ≥ 0, units of the loss
-    window: int = static(default=1)  # steps a loss is averaged over, ≥ 1
+    window: int = static(default=10)  # steps a loss is averaged over, ≥ 1
+    min_scale: Scalar = 1e-3  # in [0, 1], least share of base that it reduces to
     scope = "global"
     Scalars = Windows
     requires = frozenset({"value"})
@@ -49,6 +52,7 @@ class Plateau(Controller):
         checked(self, factor=number("factor", self.factor, 0.0, 1.0, open_low=True, open_high=True))
         checked(self, min_lr=number("min_lr", self.min_lr, 0.0), atol=number("atol", self.atol, 0.0))
         checked(self, rtol=number("rtol", self.rtol, 0.0, 1.0, open_high=True))
+        checked(self, min_scale=number("min_scale", self.min_scale, 0.0, 1.0))
         whole("patience", self.patience, 1)
         whole("cooldown", self.cooldown, 0)
         whole("window", self.window, 1)
@@ -60,12 +64,12 @@ class Plateau(Controller):
         total, seen = c.total + k.value, c.seen + 1
         full = seen >= self.window
         loss = total / seen
-        improved = loss < (1 - self.rtol) * c.best - self.atol
+        improved = loss < (1 - self.rtol * jnp.sign(c.best)) * c.best - self.atol
         cooling = c.cooling > 0
         bad = jnp.where(improved | cooling, 0, c.bad + 1)
         reduce = ~cooling & (bad >= self.patience)
         judged = Windows(
-            scale=jnp.where(reduce, self.factor * c.scale, c.scale),
+            scale=jnp.where(reduce, jnp.maximum(self.factor * c.scale, self.min_scale), c.scale),
             best=jnp.where(improved, loss, c.best),
             bad=jnp.where(reduce, 0, bad),
             cooling=jnp.where(reduce, self.cooldown, jnp.maximum(c.cooling - 1, 0)),

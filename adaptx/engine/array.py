@@ -99,7 +99,7 @@ def _incoming(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array) ->
     g = g.astype(plan.dtype)
     g = g if share.clip is None else g * share.clip
     if share.extras is not None:
-        g = share.extras.gradient(g, x, share.step, salt(share.step, place.leaf))
+        g = share.extras.gradient(g, x, share.step, salt(share.turn, place.leaf))
     g = g + share.weight_decay * x if plan.decay == "l2" else g
     return g if share.extras is None else share.extras.centred(g)
 
@@ -149,8 +149,8 @@ def _clock(plan: LeafPlan, share: Share, place: Place, extra: dict[str, Array | 
     rate = share.controller.base_rate(share.tick)
     seed = None
     if share.rule.draws:
-        turn = lax.div(lax.sub(share.step, np.int32(1)), np.int32(share.rule.holds()))
-        seed = salt(lax.add(turn, np.int32(1)), place.leaf)
+        turn = lax.div(lax.sub(share.turn, np.uint32(1)), np.uint32(share.rule.holds()))
+        seed = salt(lax.add(turn, np.uint32(1)), place.leaf)
     return Clock(share.tick.t, plan.debias, _as_seen(share.rule, extra), 1.0 if rate is None else rate, seed)
 
 
@@ -178,7 +178,7 @@ def _advanced(plan: LeafPlan, share: Share, place: Place, g: Array, x: Array, c:
 
     coded = [name for name, kind in plan.storage.kinds().items() if kind == "int8"]
     known = rule.foreseeable(len(coded) == len(declared)) and not given
-    clock = share.step, salt(share.step, place.leaf) if plan.storage.narrow else share.step
+    clock = share.step, salt(share.turn, place.leaf) if plan.storage.narrow else share.step
     steps = _weighed(rule, weight, step), _weighed(rule, weight, foresee) if known else None
     return plan.storage.advance(place.slots, [g, x, *given.values()], *steps, clock)
 
@@ -228,7 +228,7 @@ def _rounded(plan: LeafPlan, share: Share, place: Place, x: Array, u: Array) -> 
     p = place.p
     if rounding.is_plain(plan.rounding, p.dtype) and not plan.fused:
         return u.astype(p.dtype), place.kept
-    bits = salt(share.step, place.leaf) if plan.rounding == "stochastic" else None
+    bits = salt(share.turn, place.leaf) if plan.rounding == "stochastic" else None
     out, kept = rounding.closed(plan.rounding, lax.add(x, u), p, bits)
     return out if plan.fused else (out.astype(plan.dtype) - p.astype(plan.dtype)).astype(p.dtype), kept
 

@@ -16,7 +16,7 @@ from . import norms
 from .leaf import LeafPlan, Place, arithmetic
 from .options import Options
 from .state import Treatment, rows_of, treatment
-from .step import Common, Done, Guard, Part, removes_bias, step_arrays
+from .step import Common, Done, Guard, Part, born_after, removes_bias, step_arrays
 from .tree import Leaves, as_arrays, gradients
 
 if TYPE_CHECKING:
@@ -91,7 +91,16 @@ def prepared(group: Group, how: Treatment, call: Call) -> tuple[Part, tuple[Leaf
     shown = opt.shown(now)
     decay, extras, factor = now.options.decay(now.learning_rate), now.options.extras, now.options.factor
     return Part(
-        now.rule, now.controller, decay, extras, factor, shown, gs, places, rows.scalars, group.state.born
+        now.rule,
+        now.controller,
+        decay,
+        extras,
+        factor,
+        shown,
+        gs,
+        places,
+        rows.scalars,
+        born_after(call.step, group.state.born),
     ), plan
 
 
@@ -101,7 +110,7 @@ def assembled(group: Group, how: Treatment, done: Done, common: Common) -> State
     scalars, marks = fields_of(controller.Scalars), fields_of(controller.Marks)
     return State(
         step=common.step,
-        born=group.state.born,
+        born=born_after(group.state.step, group.state.born),
         slots={name: shelve([m.slots[name] for m in moved]) for name in how.entries} if moved else group.state.slots,
         kept={how.kept: shelve([m.kept for m in moved])} if how.kept and moved else group.state.kept,
         control=Control(

@@ -40,7 +40,8 @@ class Share(NamedTuple):
     tick: Tick
     weight_decay: Scalar  # None where nothing decays
     clip: Array | None
-    step: Array  # int32, 1-based; for the random bits
+    step: Array  # int32, 1-based
+    turn: Array  # uint32, the same but where the counter has stopped; for the random bits
     good: Array | None  # whether the step counts
     extras: Extras | None  # options that change g or d
 

@@ -31,7 +31,7 @@ from .leaf import LeafPlan, Moved, Place, Share, arithmetic, cast, scalar_dtype
 from .norms import global_norm, summed, summed_rows
 from .stacks import on_leaves
 
-LAST = np.iinfo(np.int32).max  # the counter stays there
+LAST = np.iinfo(np.int32).max  # the counter stays there, and `born` goes down from step to step
 
 
 @dataclass(frozen=True)
@@ -149,9 +149,26 @@ def share(part: Part, k: Tick, dtype: DTypeLike, now: Now, guard: Guard) -> Shar
         cast(part.weight_decay, dtype),
         cast(clip_factor(now, rule, dtype), dtype),
         now.step,
+        turn(now.step, part.born),
         now.good,
         None if extras is None else replace(cast(extras, dtype), axes=guard.axis_name),
     )
+
+
+def age(step: Array, born: Array) -> Array:
+    """Steps since the slots were fresh, uint32: born may be as far below 0 as step is above."""
+    return lax.sub(lax.convert_element_type(step, np.uint32), lax.convert_element_type(born, np.uint32))
+
+
+def turn(step: Array, born: Array) -> Array:
+    """The number of the step for random bits, uint32: another one at every step after the counter has stopped too."""
+    number = lax.convert_element_type(step, np.uint32)
+    return lax.select(lax.eq(step, np.int32(LAST)), lax.add(number, age(step, born)), number)
+
+
+def born_after(step: Array, born: Array) -> Array:
+    """`born` after a step that began with this counter."""
+    return lax.select(lax.eq(step, np.int32(LAST)), lax.sub(lax.max(born, np.int32(1 - LAST)), np.int32(1)), born)
 
 
 def removes_bias(controller: Controller, rule: Rule) -> bool:
@@ -162,7 +179,7 @@ def removes_bias(controller: Controller, rule: Rule) -> bool:
 def tick(part: Part, common: Common, now: Now, dtype: DTypeLike) -> Tick:
     """The controller's view of this step, before its sums are known."""
     controller, rule = part.controller, part.rule
-    t = lax.convert_element_type(lax.sub(now.step, part.born), dtype)
+    t = lax.convert_element_type(age(now.step, part.born), dtype)
     correction: Scalar = 1.0
     if removes_bias(controller, rule):
         correction = cast(rule, dtype).correction(Clock(t))

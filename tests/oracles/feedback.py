@@ -87,6 +87,7 @@ def hypergradient(
     decrease: float = 1.0,
     low: float = 0.0,
     high: float = inf,
+    min_scale: float = 0.0,
     per_leaf: bool = False,
     rule: Rule | None = None,
 ) -> Trace:
@@ -95,26 +96,31 @@ def hypergradient(
         h = ⟨g_t, d_{t−1}⟩, d_{−1} = 0
         additive:        η_t = η_{t−1} + β h
         multiplicative:  c = h / (‖g_t‖ ‖d_{t−1}‖), 0 where a norm is 0;  η_t = η_{t−1} exp(β c), β · decrease if c < 0
-        then η_t is clipped to [low, high] and step t uses it; per_leaf keeps one η for each leaf.
+        then η_t is clipped to [low, high], then to min_scale times the largest η so far or more, and step t uses it;
+        per_leaf keeps one η for each leaf.
 
     Baydin et al., "Online learning rate adaptation with hypergradient descent", 2018, arXiv:1703.04782 (additive; their
     code's Adam has ε before the bias correction, which makes d of Adam differ by less than ε).
     """
     groups = [[name] for name in x] if per_leaf else [list(x)]
     rates, previous = [lr] * len(groups), {"d": zeros(x)}
+    largest = [lr] * len(groups)
 
-    def advance(rate: float, g: Tree, d: Tree) -> float:
+    def advance(i: int, g: Tree, d: Tree) -> float:
+        rate = rates[i]
         h, size = dot(g, d), norm(g) * norm(d)
         if mode == "additive":
             rate = rate + hyper_lr * h
         elif size > 0:
             rate = rate * exp(hyper_lr * (h / size) * (decrease if h < 0 else 1.0))
-        return min(max(rate, low), high)
+        rate = min(max(rate, low, min_scale * largest[i]), high)
+        largest[i] = max(rate, largest[i])
+        return rate
 
     def rate_of(t, loss, g, d, x):
         found = {}
         for i, names in enumerate(groups):
-            rates[i] = advance(rates[i], {n: g[n] for n in names}, {n: previous["d"][n] for n in names})
+            rates[i] = advance(i, {n: g[n] for n in names}, {n: previous["d"][n] for n in names})
             found |= dict.fromkeys(names, rates[i])
         previous["d"] = d
         return found if per_leaf else rates[0]

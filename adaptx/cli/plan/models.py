@@ -1,10 +1,7 @@
 """The model of `adaptx plan`: a tree of shapes from an example's name, the headers of an .npz file, or a function."""
 
-import importlib
-import sys
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -14,6 +11,7 @@ from jaxtyping import PyTree
 
 from adaptx.engine.tree import Leaves, dtype_of, is_none, is_trained, take_apart
 
+from ..functions import current_folder_importable, imported
 from ..words import InputError, cause, check_name, meant, reading
 from .shapes import EXAMPLES
 
@@ -92,8 +90,8 @@ def _called(source: str) -> PyTree:
     name, _, path = source.partition(":")
     if not name or not path:
         raise InputError(f"{source}: expected module:function, as models:init for a function init in models.py.")
-    with _current_folder_importable():
-        function = _imported(source, name, path)
+    with current_folder_importable():
+        function = imported(source, name, path)
         try:
             return _abstract(function)
         except jax.errors.JAXTypeError:
@@ -110,22 +108,6 @@ def _raised(source: str, error: Exception) -> str:
     return f"{source} raised {cause(error)}; expected a function without arguments that returns a parameter tree."
 
 
-def _imported(source: str, name: str, path: str) -> Callable[[], PyTree]:
-    try:
-        found: object = importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        where = f"looked in {Path.cwd()} and the installed packages"
-        raise InputError(f"{source}: the module {name!r} cannot be imported ({cause(error)}); {where}.") from error
-    for part in path.split("."):
-        if not hasattr(found, part):
-            public = [x for x in dir(found) if not x.startswith("_")]
-            raise InputError(f"{source}: there is no {part!r} in {name}{meant(part, public)}; check the name.")
-        found = getattr(found, part)
-    if not callable(found):
-        raise InputError(f"{source}: expected a function, got {type(found).__name__}; wrap it in one.")
-    return found
-
-
 def _abstract(function: Callable[[], PyTree]) -> PyTree:
     """The tree of function() with tracing in place of computing; what is not a traced array comes as it is."""
     held: list[tuple[list[object], Callable[[list], PyTree]]] = []
@@ -138,13 +120,3 @@ def _abstract(function: Callable[[], PyTree]) -> PyTree:
     traced = jax.eval_shape(arrays)
     others, rebuild = held[-1]
     return rebuild([b if a is None else a for a, b in zip(traced, others, strict=True)])
-
-
-@contextmanager
-def _current_folder_importable() -> Iterator[None]:
-    folder = str(Path.cwd())
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
