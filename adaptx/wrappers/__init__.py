@@ -14,12 +14,14 @@ from .averaging import Averaged, Lookahead
 from .foreign import transformation
 from .grokfast import Grokfast
 from .inside import refuse_followers, refuse_inside, refuse_momentum
+from .layers import layers as layers
 from .reading import eval_params as eval_params
 from .reading import named
 from .sam import Sam
 from .schedule_free import ScheduleFree
 from .shield import Shield
 from .trac import Trac
+from .watched import Watched
 from .wrapper import wrapped_in
 
 Several = Scalar | tuple[Scalar, ...] | Mapping[str, Scalar]  # a number, or several by name
@@ -253,3 +255,23 @@ def shield(opt: GradientTransformation, factor: Scalar = 0.2, tolerance: Scalar 
     factor = number("factor", factor, 0.0, 1.0, open_low=True, open_high=True)
     tolerance = number("tolerance", tolerance, 0.0, open_low=True)
     return batched(Shield(inner, factor, tolerance, whole("block", block, 1)))
+
+
+def watched(opt: GradientTransformation, every: int = 100, keep: int = 128) -> Watched:
+    """An optimizer that records what it does to every leaf, for `adaptx.layers`: see `Watched`.
+
+    Training is unchanged, bit by bit, and nothing is read by the host before `layers(state)` asks. Of the steps in
+    between only the counter is new. One that is looked at, and the one before it, take the step twice and a few passes
+    over every leaf more, with the updates of all leaves in memory (on CPU about thrice).
+
+    Args:
+        opt: an adaptx optimizer, or any optax transformation.
+        every: steps from one record to the next, ≥ 1.
+        keep: records that are kept, ≥ 1, the last ones: 36 bytes each of every leaf.
+
+    When to use it: a network that does not learn, or stops to: which layers move, how far for their size, and whether
+    noise is all they see.
+
+    No paper; a ratio of updates to parameters near 1e-3 is the rule of thumb.
+    """
+    return batched(Watched(transformation("watched", opt), whole("every", every, 1), whole("keep", keep, 1)))

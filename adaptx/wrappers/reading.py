@@ -16,7 +16,7 @@ from .schedule_free import average_of, fine_of
 from .wrapper import Iterates, Wrapper
 
 KINDS = (Iterates, optax.contrib.ScheduleFreeState)
-NONE_BETTER = ("shield", "sam", "grokfast", "trac")  # families of wrappers that keep no better parameters
+NONE_BETTER = ("shield", "sam", "grokfast", "trac", "watched")  # families of wrappers that keep no better parameters
 
 
 def eval_params(opt: object, state: PyTree, params: PyTree, horizon: str | Scalar | None = None) -> PyTree:
