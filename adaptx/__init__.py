@@ -1,6 +1,7 @@
 """adaptx: learning rates that adapt. Adaptive optimizers for JAX that are exact, observable and values."""
 
 from . import controllers as controllers
+from . import plots as plots
 from . import rules as rules
 from . import schedules as schedules
 from .base import State as State
@@ -75,6 +76,8 @@ from .optimizers import yogi as yogi
 from .training.checkpoints import checkpoints as checkpoints
 from .training.curvature import gauss_newton_bartlett as gauss_newton_bartlett
 from .training.curvature import hutchinson as hutchinson
+from .training.finder import RateFound as RateFound
+from .training.finder import find_lr as find_lr
 from .training.fit import fit as fit
 from .training.micro import micro_batches as micro_batches
 from .training.outcome import NonFiniteError as NonFiniteError
@@ -83,10 +86,12 @@ from .training.step import train_step as train_step
 from .wrappers import averaged as averaged
 from .wrappers import eval_params as eval_params
 from .wrappers import grokfast as grokfast
+from .wrappers import layers as layers
 from .wrappers import lookahead as lookahead
 from .wrappers import sam as sam
 from .wrappers import schedule_free as schedule_free
 from .wrappers import shield as shield
 from .wrappers import trac as trac
+from .wrappers import watched as watched
 
 __version__ = "0.1.0"

@@ -6,6 +6,7 @@ python benchmarks/readme.py --check    # exit status 1 where the README differs 
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections import Counter
@@ -255,11 +256,29 @@ def equations(result: dict[str, Any]) -> str:
     return "\n\n".join([*parts, markdown(header, rows), "</details>"])
 
 
+def find_lr(result: dict[str, Any]) -> str:
+    """How far the suggestions of a range test are from the best rates."""
+    header = [
+        "task",
+        "optimizer",
+        "suggested rate",
+        "best of the grid",
+        "held-out loss ÷ best (least–largest)",
+    ]
+    rows = []
+    for r in result["rows"]:
+        suggested, best = (math.exp(sum(map(math.log, r[key])) / len(r[key])) for key in ("suggestions", "best"))
+        ratios = r["ratios"]
+        told = f"{sum(ratios) / len(ratios):.2f} ({min(ratios):.2f}–{max(ratios):.2f})"
+        rows.append([r["task"], r["optimizer"], f"{suggested:.2g}", f"{best:.2g}", told])
+    return f"{machine(result)} {len(result['rows'][0]['ratios'])} seeds.\n\n{markdown(header, rows)}"
+
+
 TABLES = {
     "step_time": step_time, "compile_time": compile_time, "before_after": before_after, "sweep": sweep,
     "memory": memory, "memory_torch": memory, "precision": precision, "layout": layout, "lr_free": lr_free,
     "step_time_catalogue": step_time_catalogue, "equations": equations, "steps_to_target": steps_to_target,
-    "noisy_quadratic": noisy_quadratic,
+    "noisy_quadratic": noisy_quadratic, "find_lr": find_lr,
 }  # fmt: skip
 BY_JAX = ("compile_time", "before_after")  # a file of results for each version of jax
 

@@ -320,3 +320,40 @@ def test_a_killed_training_goes_on(tmp_path):
 @pytest.mark.slow
 def test_fifty_kills(tmp_path):
     assert killed(tmp_path, 50, 4_000) == 50
+
+
+FULL = """
+import resource, sys, warnings
+import numpy as np
+import adaptx
+from runs import P, X, Y, loss
+folder, most = sys.argv[1], int(sys.argv[2])
+big = {**P, "w": P["w"], "table": np.random.default_rng(0).normal(size=(400, 400))}
+where = adaptx.checkpoints(folder, every=4)
+def fit(steps, **more):
+    few = lambda p, x, y: loss({"w": p["w"], "b": p["b"]}, x, y)
+    return adaptx.fit(few, adaptx.adam(0.05), big, (X, Y), steps=steps, batch_size=8, progress=False, **more)
+fit(4, checkpoint=where)
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))  # every larger file is as on a full disk
+with warnings.catch_warnings(record=True) as said:
+    warnings.simplefilter("always")
+    done = fit(12, checkpoint=where)
+assert np.array_equal(done.params["w"], fit(12).params["w"])
+print([str(x.message) for x in said if "could not be written" in str(x.message)])
+"""
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_training(tmp_path):
+    folder = tmp_path / "kept"
+    path = os.pathsep.join([str(Path(__file__).parent), str(Path(__file__).parents[1])])
+    run = subprocess.run([sys.executable, "-c", FULL, str(folder), "100000"], capture_output=True, text=True,
+                         env={**os.environ, "PYTHONPATH": path})  # fmt: skip
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert "could not be written" in run.stdout
+    assert "the whole checkpoints there are 4" in run.stdout
+    assert fit_again(folder) == 4
+
+
+def fit_again(folder):
+    """The step of the newest whole checkpoint."""
+    return max(int(x.name) for x in folder.iterdir() if x.name.isdecimal())

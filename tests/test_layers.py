@@ -13,7 +13,7 @@ LAYERS = [
     "rules controllers schedules schedule_value",
     "engine",
     "optimizers wrappers conversion conversion_checks interop",
-    "training",
+    "training plots",
     "cli",
     "__init__ __main__",
 ]
@@ -80,10 +80,10 @@ def test_oracles_are_independent():
 
 
 def test_only_the_command_line_imports_the_extras():
-    """And the bar of a training, where it is there."""
+    """And the bar of a training and its pictures, where they are there."""
     extras = {"sklearn", "matplotlib", "typer", "rich", "jinja2", "equinox", "torch"}
     for path in sources():
-        if path.parts[0] in USERS or path.name == "__main__.py" or path == Path("training/progress.py"):
+        if path.parts[0] in USERS or path in map(Path, ("__main__.py", "training/progress.py", "plots.py")):
             continue
         for node in ast.walk(ast.parse((PACKAGE / path).read_text("utf-8"))):
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else []

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import typer
 from rich.console import Console
 
+from .find.command import command as find_lr
 from .plan.command import command as plan
 from .race.command import command as race
 from .show.command import command as show
@@ -16,6 +17,7 @@ app = typer.Typer(add_completion=False, rich_markup_mode=None)
 app.command("plan")(plan)
 app.command("show")(show)
 app.command("race")(race)
+app.command("find-lr")(find_lr)
 # the parent of all errors in the use of options, which typer does not export under a name of its own
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
 

@@ -1,10 +1,12 @@
 """Checkpoints of a training, kept by orbax: written in the background, renamed when whole, checked when read."""
 
+import contextlib
 import importlib
 import json
 import os
+import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -71,7 +73,7 @@ def orbax() -> Any:
 
 
 class Keeper:
-    """Saves while a training runs."""
+    """Saves while a training runs; what cannot be written is said in a warning, and the training goes on."""
 
     def __init__(self, where: Checkpoints):
         self._ocp, self.where = orbax(), where
@@ -81,6 +83,10 @@ class Keeper:
 
     def save(self, saved: Saved) -> None:
         """Begin to write; returns when the arrays may change."""
+        with self._warned():
+            self._save(saved)
+
+    def _save(self, saved: Saved) -> None:
         if self._manager.latest_step() == saved.step:
             return
         args = self._ocp.args
@@ -97,8 +103,23 @@ class Keeper:
 
     def close(self) -> None:
         """Wait until everything is written."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with self._warned():
+            self._manager.wait_until_finished()
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # said already
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _warned(self) -> Iterator[None]:
+        """A disk that is full costs a checkpoint, not the training: those that were written before remain."""
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            whole = ", ".join(map(str, self._manager.all_steps())) or "none"
+            said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            warnings.warn(
+                f"a checkpoint could not be written to {self.where.folder} ({said}); the training goes on, and the "
+                f"whole checkpoints there are {whole}: make room, or name another folder.", stacklevel=6
+            )  # fmt: skip
 
 
 def flat(history: History) -> dict[str, np.ndarray]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import plots
 from .files import replacing
 
 
@@ -72,6 +73,14 @@ class History(Mapping[str, np.ndarray]):
             table.writeheader()
             table.writerows(self.rows())
         return Path(path)
+
+    def plot(self, path: str | os.PathLike | None = None) -> Any:
+        """Loss, evaluations and rates over the steps: a matplotlib figure, which is also written where a path is given.
+
+        Raises:
+            ModuleNotFoundError: where matplotlib is not installed.
+        """
+        return plots.history(self, path)
 
     def to_pandas(self) -> Any:
         """The same table as a pandas.DataFrame, by step.

@@ -40,6 +40,7 @@ class Given(NamedTuple):
 
     opt: Transformation | None  # an adaptx optimizer
     rng: Array | None
+    factor: Array | None = None  # on the updates of an optimizer of another library
 
 
 def one_step(
@@ -124,6 +125,8 @@ def _moved(structure, given, params, state, grads, told, more):
         if structure.micro.count > 1:  # summed in f32, while the state is of the parameters' dtype
             grads = jax.tree.map(lambda g, p: g.astype(p.dtype), grads, params)
         updates, new = opt.update(grads, state, params, **told, **more)
+        if given.factor is not None:
+            updates = jax.tree.map(lambda u: (given.factor * u).astype(u.dtype), updates)
         after = optax.apply_updates(params, updates)
     return split(after)[0], new
 

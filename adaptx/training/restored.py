@@ -12,6 +12,9 @@ from .checkpoints import FORMAT, Checkpoints, Named, Saved, numbered, orbax, sea
 from .digest import digests
 from .history import History, Series
 
+# in messages of libraries about what is no fault of the checkpoint, which is not to be set aside for it
+ELSEWHERE = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "Permission denied", "Too many open files", "Cannot allocate")
+
 
 class DamagedError(ValueError):
     """A checkpoint that is not what was written."""
@@ -90,7 +93,11 @@ def like(x: Any) -> jax.ShapeDtypeStruct:
 def _tried(restore: Any) -> Any:
     try:
         return restore()
+    except MemoryError:
+        raise
     except Exception as error:  # whatever a library makes of a file that is cut off
+        if any(word in str(error) for word in ELSEWHERE):
+            raise
         raise DamagedError(
             f"{type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}"
         ) from error

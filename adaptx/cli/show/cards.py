@@ -77,8 +77,8 @@ def card(name: str) -> Card:
         return _controller(name, controllers.ALL[name](RATE))
     made = inspect.signature(make).return_annotation
     texts = [inspect.getdoc(make) or "", *([inspect.getdoc(made) or ""] if kind == "wrapper" else [])]
-    return Card(name, kind, first_line(texts[0]), called(f"adaptx.{'schedules.' * (kind == 'schedule')}{name}", make),
-                texts, [], [], [])  # fmt: skip
+    where = "schedules." * (kind == "schedule")
+    return Card(name, kind, first_line(texts[0]), called(f"adaptx.{where}{name}", make), texts, [], [], [])
 
 
 def _optimizer(name: str) -> Card:

@@ -1,0 +1,1 @@
+"""The command `adaptx find-lr`."""
