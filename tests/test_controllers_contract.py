@@ -7,7 +7,7 @@ import pytest
 
 import adaptx
 from adaptx import controllers, rules
-from cases import CORE, LATER, case
+from cases import CORE, LATER, case, plain
 from controllers_cases import PAIRS, closed_loop, data, over
 from given import given
 from golden import controller_rows as rows
@@ -116,7 +116,7 @@ def test_one_program_donated_for_every_rate_and_as_eager(controller: str, rule: 
 @pytest.mark.parametrize(("controller", "rule"), RUN)
 def test_a_batch_of_rates_equals_single_runs(controller: str, rule: str):
     batch = data(8, dtype=jnp.float32)
-    start = {name: jnp.asarray(value, jnp.float32) for name, value in rows.START.items()}
+    start = case(rule).fit({name: jnp.asarray(value, jnp.float32) for name, value in rows.START.items()})
     rates = np.array([0.01, 0.03], np.float32)
 
     def train(opt):
@@ -124,7 +124,7 @@ def test_a_batch_of_rates_equals_single_runs(controller: str, rule: str):
 
         def body(carry, xy):
             residual = xy[0] @ carry[0]["w"] + carry[0]["b"] - xy[1]
-            g = {"w": xy[0].T @ residual / 8, "b": jnp.mean(residual, 0)}
+            g = {"w": xy[0].T @ residual / 8, "b": jnp.mean(residual, 0).reshape(start["b"].shape)}
             p, s = opt.step(g, carry[1], carry[0], value=jnp.sum(residual**2) / 16)
             return (p, s), s.metrics["learning_rate"]
 
@@ -135,7 +135,7 @@ def test_a_batch_of_rates_equals_single_runs(controller: str, rule: str):
         uses_it = jax.tree.leaves(controllers.ALL[controller](0.5)) != jax.tree.leaves(
             controllers.ALL[controller](0.25)
         )
-        build = getattr(adaptx, rule)
+        build = plain(rule)
         return given(build(controllers.ALL[controller](rate) if uses_it else controllers.ALL[controller](0.01) * rate))
 
     many = jax.jit(jax.vmap(train))(make(jnp.asarray(rates)))
