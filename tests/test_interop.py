@@ -205,7 +205,7 @@ TORCH = [
     Pair("adamw", lambda **o: adaptx.adamw(0.01, **o), lambda ps, t: t.AdamW(ps, 0.01)),
     Pair("adafactor", lambda **o: adaptx.adafactor(lambda k: jnp.minimum(0.1, 1 / jnp.sqrt(k + 1.0)), eps1=0.0, **o),
          lambda ps, t: t.Adafactor(ps, 0.1)),
-    Pair("muon", lambda **o: adaptx.muon(0.02, adamw=False, **o),
+    Pair("muon", lambda **o: adaptx.muon(0.02, adamw=False, output="rows", **o),
          lambda ps, t: t.Muon(ps, 0.02, weight_decay=0.0), MATRICES),
 ]
 # fmt: on

@@ -119,7 +119,7 @@ def test_metrics_of_update_and_step_agree(c: Case):
     want = float(jnp.linalg.norm(updates["a"]))
     assert set(by_step.metrics) == {"learning_rate", "update_norm", "param_norm"}
     assert float(by_update.metrics["update_norm"]) == pytest.approx(want, rel=NORM)
-    assert float(by_step.metrics["update_norm"]) == pytest.approx(want, rel=1e-5)
+    assert float(by_step.metrics["update_norm"]) == pytest.approx(want, rel=1e-5, abs=5e-7)  # 2 ulp of parameters
     assert float(by_update.metrics["param_norm"]) == pytest.approx(float(jnp.linalg.norm(p["a"])), rel=NORM)
     assert float(by_step.metrics["param_norm"]) == pytest.approx(float(jnp.linalg.norm(fused["a"])), rel=NORM)
 

@@ -359,7 +359,8 @@ with jax.set_mesh(mesh):
         if name in ("soap", "shampoo", "splus", "psgd_kron"):  # blocks that lie across devices
             opt = getattr(adaptx, name)(0.1, block_size=3)
             q, state = jax.block_until_ready(jax.jit(opt.step)(p, jax.block_until_ready(jax.jit(opt.init)(p)), p))
-            assert jax.tree.map(lambda x: x.sharding.spec, q) == jax.tree.map(lambda x: x.sharding.spec, p)
+            if sys.argv[1] == "Explicit":  # otherwise the compiler decides where results lie
+                assert jax.tree.map(lambda x: x.sharding.spec, q) == jax.tree.map(lambda x: x.sharding.spec, p)
         opt = adaptx.dion(0.1, adamw=False)  # a batch, one matrix on every device
         x = place(np.arange(8 * 4 * 3, dtype=np.float32).reshape(8, 4, 3) % 7, "x")
         jax.block_until_ready(jax.jit(opt.step)(x, jax.block_until_ready(jax.jit(opt.init)(x)), x))
