@@ -22,7 +22,9 @@ def nothing(t):
 
 @pytest.mark.parametrize("largest", [1e-3, 1.0, 1e3])
 @pytest.mark.parametrize("condition", [1.0, 30.0, 1000.0])
-@pytest.mark.parametrize("make", [adaptx.sgd, lambda rate: optax.sgd(rate)], ids=["adaptx", "optax"])
+@pytest.mark.parametrize(
+    "make", [pytest.param(adaptx.sgd, id="adaptx"), pytest.param(optax.sgd, id="optax", marks=pytest.mark.slow)]
+)
 def test_on_quadratics_it_is_stable_and_near_the_best(condition, largest, make):
     """The best constant rate of gradient descent is 2/(L + μ)."""
     start = np.random.default_rng(0).normal(size=20).astype(np.float32)

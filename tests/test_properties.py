@@ -118,7 +118,7 @@ def holds(c: Case, data) -> None:
 
 
 RULES = [pytest.param(c, EXAMPLES, id=c.name, marks=LATER) for c in DEFAULTS]
-RULES += [pytest.param(case(name), FEW, id=f"{name}-few") for name in ("adam", "adafactor")]
+RULES += [pytest.param(case(name), FEW, id=f"{name}-few") for name in ("adam",)]
 
 
 @pytest.mark.parametrize(("c", "count"), RULES)
@@ -159,7 +159,7 @@ def test_every_controller(name: str, count: int):
     run()
 
 
-@pytest.mark.parametrize("storage", [s for s in STORAGES if s != "f32"])
+@pytest.mark.parametrize("storage", ["int8", pytest.param("bf16", marks=pytest.mark.slow)])
 @often(max_examples=15)
 @given(data=st.data())
 def test_storages_round_trip(storage, data):

@@ -99,7 +99,7 @@ def test_update_measures_what_it_hands_out():
     np.testing.assert_allclose(adaptx.layers(state).cosine[0], 1, rtol=1e-6)
 
 
-@pytest.mark.parametrize("size", [100, 5000])
+@pytest.mark.parametrize("size", [100, pytest.param(5000, marks=pytest.mark.slow)])
 def test_the_noise_scale_is_that_of_the_noise(size):
     """Gradients G + noise of variance s² an element: tr Σ / ‖G‖² = n s² / ‖G‖², here 9."""
     mean = np.random.default_rng(0).normal(size=size).astype(np.float32)
