@@ -173,6 +173,7 @@ def test_storages_round_trip(storage, data):
     assert is_finite(state)
 
 
+@pytest.mark.slow
 @often(max_examples=10)
 @given(data=st.data())
 def test_layouts_agree(data):

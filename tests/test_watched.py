@@ -36,7 +36,7 @@ def trained(opt, steps=7, p=P, batch=None):
     return p, state, losses
 
 
-FAST = ("adam", "route", "shield", "sam", "optax")
+FAST = ("route", "shield")
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in OPTS])
