@@ -30,7 +30,7 @@ NUMBERS = ("grad_norm", "ratio", "cosine", "still", "square", "product")
 class Watched(Wrapper):
     """What the optimizer inside does to every leaf, every so many steps; the training itself is unchanged, bit by bit.
 
-    Of a leaf with gradient g and displacement u of p ← p + u (before it is rounded to p's dtype):
+    Of a leaf with gradient g and displacement u of p ← p + u:
 
         grad_norm    ‖g‖                     before what the optimizer inside does to it
         ratio        ‖u‖ / ‖p‖
@@ -110,7 +110,7 @@ class Watched(Wrapper):
         if is_concrete(due):  # without jit every condition would be a program of its own
             return (looked() if bool(due) else rows), grads, leaves
         rows = lax.cond(due, looked, lambda: rows)
-        return rows, leaves.join([_after(rows, g) for g in gs], nothing), leaves
+        return rows, leaves.join([_awaiting(rows, g) for g in gs], nothing), leaves
 
 
 def _refuse_parts(ps: list[Array]) -> None:
@@ -123,7 +123,7 @@ def _refuse_parts(ps: list[Array]) -> None:
         )
 
 
-def _after(rows: list[Row], g: Array | None) -> Array | None:
+def _awaiting(rows: list[Row], g: Array | None) -> Array | None:
     """g, which to the compiler is known only when the rings are: it would copy what the step changes in place."""
     if g is None or not rows:
         return g
