@@ -87,6 +87,7 @@ def test_a_refusal_is_a_row_with_its_sentence(monkeypatch):
     assert script.diverging([row]) == {"polyak": {}}
 
 
+@pytest.mark.slow
 def test_the_quick_run_goes_on_where_it_stopped(tmp_path, monkeypatch, capsys):
     path, shown = tmp_path / "out.json", tmp_path / "shown.json"
     monkeypatch.setattr(script, "SHOWN", shown)

@@ -153,6 +153,7 @@ def test_a_rate_of_zero_or_a_lost_run_is_drawn_as_nothing(small_race):
     assert "nan" not in svg.lower().replace("finance", "")
 
 
+@pytest.mark.slow
 def test_the_longest_name_fits_into_eighty_columns(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     options = ["--data", "wine", "--steps", "12", "--seeds", "2", "--hidden", "4", "--grid", "1e-2:1:2"]

@@ -326,5 +326,6 @@ print("the same:", len(opts))
 """
 
 
+@pytest.mark.multi
 def test_on_several_devices_they_are_the_same():
     assert "the same: 5" in run_on_devices(2, "-c", PROGRAM)

@@ -82,6 +82,7 @@ def test_what_lies_at_some_leaves_only_is_handed_over_whole(opt, params):
     assert [jax.tree.structure(x).num_leaves > 0 for x in seen if isinstance(x, dict)] == [True]
 
 
+@pytest.mark.multi
 def test_shardings_built_with_optax_and_those_init_keeps():
     assert "placed: " in run_on_devices(2, "-c", PROGRAM)
 

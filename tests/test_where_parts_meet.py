@@ -190,6 +190,7 @@ def test_norms_of_both_compilers_agree(monkeypatch):
     assert float(want[0][0]) == pytest.approx(exact, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_encodings_fenced_for_both_compilers_agree(monkeypatch):
     outs = []
     for version in ((0, 10, 1), (0, 12, 0)):

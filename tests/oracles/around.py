@@ -73,9 +73,12 @@ def grokfast(
     return Trace(params, np.asarray(rates), {})
 
 
+FACTORIALS = [factorial(k) for k in range(120)]
+
+
 def erfi(x: float) -> float:
     """The imaginary error function by its power series, whose terms have one sign."""
-    terms = [x * x ** (2 * k) / (factorial(k) * (2 * k + 1)) for k in range(120)]
+    terms = [x * x ** (2 * k) / (FACTORIALS[k] * (2 * k + 1)) for k in range(120)]
     return 2 / sqrt(pi) * fsum(terms)
 
 
