@@ -159,7 +159,8 @@ def test_every_controller(name: str, count: int):
     run()
 
 
-@pytest.mark.parametrize("storage", [pytest.param(storage, marks=pytest.mark.slow) for storage in ("int8", "bf16")])
+@pytest.mark.slow
+@pytest.mark.parametrize("storage", ["int8", "bf16"])
 @often(max_examples=15)
 @given(data=st.data())
 def test_storages_round_trip(storage, data):
