@@ -2,6 +2,7 @@
 
 from . import controllers as controllers
 from . import plots as plots
+from . import recipes as recipes
 from . import rules as rules
 from . import schedules as schedules
 from .base import State as State

@@ -13,7 +13,7 @@ LAYERS = [
     "rules controllers schedules schedule_value",
     "engine",
     "optimizers wrappers conversion conversion_checks interop",
-    "training plots",
+    "training plots recipes",
     "cli",
     "__init__ __main__",
 ]

@@ -32,7 +32,7 @@ def shown(capsys):
 
 def test_every_registry_is_covered_and_names_are_unique():
     functions = (cards._functions(x) for x in (adaptx.schedules, adaptx.wrappers))
-    kinds = [optimizers.ALL, controllers.ALL, *functions]
+    kinds = [optimizers.ALL, controllers.ALL, adaptx.recipes.ALL, *functions]
     names = [name for kind in kinds for name in kind] + list(cards.PIECES)
     assert sorted(names) == sorted(cards.registry())
     assert set(rules.ALL) <= set(cards.registry())

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Any
 
 import adaptx
-from adaptx import base, controllers, optimizers, schedules, wrappers
+from adaptx import base, controllers, optimizers, recipes, schedules, wrappers
 from adaptx.base import Rule
 from adaptx.control import Controller
 from adaptx.engine.optimizer import Optimizer
@@ -33,7 +33,7 @@ class Card:
     """All there is to say of a name."""
 
     name: str
-    kind: str  # "optimizer", "controller", "schedule", "wrapper" or "piece"
+    kind: str  # "optimizer", "controller", "schedule", "wrapper", "recipe" or "piece"
     line: str  # one sentence
     call: str  # how it is called, defaults included
     texts: list[str]  # docstrings, equations and reference
@@ -51,6 +51,7 @@ def registry() -> dict[str, tuple[str, Callable[..., object]]]:
         "controller": controllers.ALL,
         "schedule": _functions(schedules),
         "wrapper": _functions(wrappers),
+        "recipe": recipes.ALL,
         "piece": {name: getattr(adaptx, name) for name in PIECES},
     }
     return {name: (kind, make) for kind, names in kinds.items() for name, make in names.items()}
@@ -77,7 +78,7 @@ def card(name: str) -> Card:
         return _controller(name, controllers.ALL[name](RATE))
     made = inspect.signature(make).return_annotation
     texts = [inspect.getdoc(make) or "", *([inspect.getdoc(made) or ""] if kind == "wrapper" else [])]
-    where = "schedules." * (kind == "schedule")
+    where = {"schedule": "schedules.", "recipe": "recipes."}.get(kind, "")
     return Card(name, kind, first_line(texts[0]), called(f"adaptx.{where}{name}", make), texts, [], [], [])
 
 
