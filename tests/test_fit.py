@@ -244,6 +244,19 @@ def test_losses_that_draw_do_so_by_seed_and_step():
     assert abs(one - other).max() > 1e-3
 
 
+def test_an_optimizer_that_counts_no_steps_draws_too():
+    def drawn(p, x, y, rng):
+        return loss(p, x * jax.random.bernoulli(rng, 0.5, x.shape), y)
+
+    opt, p, want = optax.sgd(0.1), P, []
+    for t in range(10):
+        key = jax.random.fold_in(jax.random.key(3), t)
+        value, grads = jax.value_and_grad(drawn)(p, X, Y, rng=key)
+        p = optax.apply_updates(p, opt.update(grads, opt.init(p))[0])
+        want.append(value)
+    np.testing.assert_allclose(fit(opt, loss_fn=drawn, seed=3).history["loss"], want, rtol=1e-5)
+
+
 def test_options_of_train_step_hold():
     accumulated = fit(accumulate=4, batch_size=8)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), accumulated.params, fit(batch_size=8).params)

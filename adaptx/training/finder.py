@@ -168,7 +168,8 @@ def _swept(
     def body(now: Sweep) -> Sweep:
         i = now.taken
         batch = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i % len(x), keepdims=False), batches)
-        arrays, state, out = one_step(structure, rest, at_rate(given, rates[i]), (now.arrays, now.state), batch)
+        at = at_rate(given, rates[i])._replace(step=i)
+        arrays, state, out = one_step(structure, rest, at, (now.arrays, now.state), batch)
         loss = out["loss"]
         mean = DECAY * now.mean + (1 - DECAY) * loss
         watched = mean / (1 - DECAY ** (i + 1.0))

@@ -36,7 +36,8 @@ def stretch(
 
     def step(carry: tuple[list[PyTree], PyTree], i: Array):
         batch = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), batches)
-        arrays, state, out = one_step(structure, rest, given, carry, batch, guarded)
+        now = given if given.step is None else given._replace(step=given.step + i)
+        arrays, state, out = one_step(structure, rest, now, carry, batch, guarded)
         return arrays, state, {name: x for name, x in out.items() if name != "aux"} | numbers(out.get("aux"))
 
     rows = jax.tree.leaves(batches)[0].shape[0]

@@ -41,6 +41,7 @@ class Given(NamedTuple):
     opt: Transformation | None  # an adaptx optimizer
     rng: Array | None
     factor: Array | None = None  # on the updates of an optimizer of another library
+    step: Array | None = None  # its number, for states that count none
 
 
 def one_step(
@@ -58,7 +59,7 @@ def one_step(
     """
     arrays, state = carry
     check_batch(structure.loss_fn, len(batch), given.rng is not None)
-    key = None if given.rng is None else jax.random.fold_in(given.rng, _count(state, "rng= draws"))
+    key = None if given.rng is None else jax.random.fold_in(given.rng, _count(state, given, "rng= draws"))
     over = partial(_over, structure.micro, batch)
 
     def loss_of(trained, key, *batch):
@@ -87,7 +88,7 @@ def one_step(
     moved = partial(_moved, structure, given, join(arrays, rest), state, grads, {"value": loss, **searches})
 
     def go() -> tuple[list[PyTree], PyTree]:
-        after = _with_extra(moved, structure.extra, (join(arrays, rest), state, over), {})
+        after = _with_extra(moved, structure.extra, (join(arrays, rest), state, over, given), {})
         return held(structure.placement, rest, after[0], after[1])
 
     bad = first_bad(loss, found_grads) if guarded else None
@@ -136,14 +137,14 @@ def _with_extra(moved, extra, now, more) -> Any:
     if not extra:
         return moved(more)
     (name, function), *rest = extra
-    params, state, over = now
+    params, state, over, given = now
 
     def go(value):
         return _with_extra(moved, rest, now, {**more, name: value})
 
     if not isinstance(function, Estimate):
         return go(over(None, lambda _, *batch: (function(params, *batch), None)).mean)
-    step = _count(state, f"extra[{name!r}] is an estimate, which is drawn and due")
+    step = _count(state, given, f"extra[{name!r}] is an estimate, which is drawn and due")
     drawn = partial(over, jax.random.fold_in(jax.random.key(function.seed), step))
 
     def estimated():
@@ -154,9 +155,11 @@ def _with_extra(moved, extra, now, more) -> Any:
     return lax.cond(step % function.every == 0, estimated, lambda: go(None))
 
 
-def _count(state: PyTree, what: str) -> Array:
-    """The number of the step, by the state."""
+def _count(state: PyTree, given: Given, what: str) -> Array:
+    """The number of the step, by the state, or as it is given."""
     steps = [one.shown["step"] for one in found(state) if "step" in one.shown]
+    if not steps and given.step is not None:
+        return given.step
     if not steps:
         raise TypeError(
             f"{what} by the number of the step, but the state is {type(state).__name__}, expected that of an adaptx "

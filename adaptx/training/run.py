@@ -165,6 +165,7 @@ class Run:
         """Steps on some minibatches; the next ones, up to a step, are taken while the device is at it."""
         began, (structure, given, rest, guarded) = time.perf_counter(), self.program
         count = len(batches)
+        given = given._replace(step=jnp.int32(self.done))
         now = stretch(structure, rest, guarded, given, self.arrays, self.state, stacked(batches, self.rows),
                       jnp.int32(count))  # fmt: skip
         self.arrays, self.state = now.arrays, now.state
