@@ -3,10 +3,10 @@
     python benchmarks/recipes.py [--quick] [--recipes cnn gan ...] [--seeds N] [--output FILE]
 
 Every recipe trains a small model of its kind for as many steps as AdamW at a constant rate. Compared are the recipe at
-its defaults and AdamW at its own (1e-3, constant), and both at the best of six multiples of these rates, from a tenth to thirty
-times, chosen by as many seeds of their own. What is compared is what counts for the model (a held-out loss, a distance,
-the time a pole has fallen), smaller is better, as the geometric mean over fresh seeds of the ratios of both, with its
-standard error.
+its defaults and AdamW at its own (1e-3, constant), and both at the best of six multiples of these rates, from a tenth
+to thirty times, chosen by as many seeds of their own. What is compared is what counts for the model (a held-out loss,
+a distance, the time a pole has fallen), smaller is better, as the geometric mean over fresh seeds of the ratios of
+both, with its standard error.
 Prints a table and writes benchmarks/results/recipes.json after every recipe; it keeps rows of others.
 """
 
