@@ -21,9 +21,9 @@ MORE = {"fine_tuning": {"layers": ("embed", "block0", "head")}}
 
 
 LARGEST = {
-    "cnn": 0.1, "rnn": 3e-3, ("transformer", "muon"): 0.02, ("transformer", "adamw"): 3e-3, "policy_gradient": 1e-3,
-    ("gan", "generator"): 1e-3, ("gan", "discriminator"): 4e-3, ("recommender", "embeddings"): 0.1,
-    ("recommender", "rest"): 3e-3, "fine_tuning": 1e-3, ("lora", "a"): 3e-4, ("lora", "b"): 4.8e-3, "tabular": 3e-3,
+    "cnn": 0.1, "rnn": 3e-3, ("transformer", "muon"): 0.02, ("transformer", "adamw"): 3e-3, "policy_gradient": 3e-3,
+    ("gan", "generator"): 3e-4, ("gan", "discriminator"): 1.2e-3, ("recommender", "embeddings"): 0.1,
+    ("recommender", "rest"): 3e-3, "fine_tuning": 3e-3, ("lora", "a"): 1e-3, ("lora", "b"): 4e-3, "tabular": 3e-3,
 }  # fmt: skip
 SOME = {"gan": ("generator", "discriminator"), "fine_tuning": ("embed", "block0", "head")}
 

@@ -1,7 +1,8 @@
 """Optimizers built for a kind of model: what is known to train it, put together from the pieces of this library.
 
 Every recipe takes the number of steps and returns an optimizer as you would have written it: `describe(params)` shows
-which leaf has which rule, rate and decay, `print(opt)` the call. What each gains over AdamW at a constant rate, on a
+which leaf has which rule, rate and decay, `print(opt)` the call. Default rates are for networks of up to some 10⁶
+parameters; large ones want less. What each gains over AdamW at a constant rate, on a
 small model of its kind, is measured by `benchmarks/recipes.py` and stands in its docstring.
 """
 

@@ -39,22 +39,22 @@ class LayerFactor:
 
 def fine_tuning(
     total_steps: int,
-    learning_rate: float = 1e-3,
-    weight_decay: float = 0.01,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 0.1,
     *,
     layers: Sequence[str],
-    layer_decay: float = 0.75,
+    layer_decay: float = 0.9,
     **options: Any,
 ) -> Optimizer:
     """Fine-tuning: AdamW whose rate falls from layer to layer toward the input, which is to change least.
 
     Args:
         total_steps: of the training, ≥ 1: a warm-up over a tenth, then a line down to 0.
-        learning_rate: > 0, the largest, of the last layer.
+        learning_rate: > 0, the largest, of the last layer; 1e-4 or less for networks of 10⁸ parameters.
         weight_decay: ≥ 0, of matrices alone.
         layers: regexes of the layers' paths, from the input to the output: the i-th of n has the factor
             layer_decay^(n − 1 − i). Every leaf has to match just one of them: "block1/", as "block1" is in "block10".
-        layer_decay: in (0, 1].
+        layer_decay: in (0, 1]; less the deeper the network is known well, 1 for one rate.
         options: engine options and hyperparameters of `adaptx.adamw`.
 
     Clark et al., "ELECTRA", 2020, arXiv:2003.10555, appendix; the discriminative rates of Howard & Ruder, "Universal
@@ -75,11 +75,12 @@ def fine_tuning(
 
 def lora(
     total_steps: int,
-    learning_rate: float = 3e-4,
+    learning_rate: float = 1e-3,
     *,
-    ratio: float = 16.0,
+    ratio: float = 4.0,
     a: str = "lora_a",
     b: str = "lora_b",
+    head: str | None = None,
     **options: Any,
 ) -> Route:
     """Low-rank adapters W + B A: Adam on A, at a larger rate on B, which starts at 0, and nothing on all else.
@@ -87,9 +88,10 @@ def lora(
     Args:
         total_steps: of the training, ≥ 1: a cosine after a warm-up.
         learning_rate: > 0, the largest of A.
-        ratio: > 0, B's rate over A's; 1 for plain LoRA.
+        ratio: > 0, B's rate over A's: 1 for plain LoRA, 16 in the paper, whose layers are wide.
         a: regex of the paths of A, that which is drawn at random.
         b: of B, that which is zero at first.
+        head: of what else is trained, at A's rate, such as a new last layer; None for nothing.
         options: engine options and hyperparameters of `adaptx.adam`, for both.
 
     Hayou, Ghosh & Yu, "LoRA+: efficient low rank adaptation of large models", 2024, arXiv:2402.12354.
@@ -101,4 +103,5 @@ def lora(
         "b": adam(warm_cosine(total_steps, factor * learning_rate), **own),
         "frozen": freeze(),
     }
-    return routed(groups, {a: "a", b: "b"}, "frozen", options)
+    others = {} if head is None else {head: "a"}
+    return routed(groups, {a: "a", b: "b"} | others, "frozen", options)

@@ -12,7 +12,7 @@ from .pieces import each, falling, merged, real, routed
 
 def gan(
     total_steps: int,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 3e-4,
     *,
     ratio: float = 4.0,
     generator: str = "^gen",
@@ -47,12 +47,12 @@ def gan(
     return averaged(routed(players, by, None, options), average)
 
 
-def policy_gradient(total_steps: int, learning_rate: float = 1e-3, max_norm: float = 0.5, **options: Any) -> Optimizer:
+def policy_gradient(total_steps: int, learning_rate: float = 3e-3, max_norm: float = 0.5, **options: Any) -> Optimizer:
     """Policy gradients, PPO among them: Adam with a large ε, clipped gradients, a rate that falls to 0 along a line.
 
     Args:
         total_steps: of the optimizer over the whole training (updates × epochs × minibatches), ≥ 1.
-        learning_rate: > 0, the first.
+        learning_rate: > 0, the first; a tenth of it for policies that see pixels.
         max_norm: > 0, of the gradients of all leaves together.
         options: engine options and hyperparameters of `adaptx.adam`.
 
