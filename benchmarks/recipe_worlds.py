@@ -79,14 +79,17 @@ def discounted(rewards: jax.Array, gamma: float) -> jax.Array:
     return lax.scan(back, jnp.zeros_like(rewards[0]), rewards, reverse=True)[1]
 
 
+def zipf(key: jax.Array, size: int, count: int) -> jax.Array:
+    """Numbers below size, the i-th with a probability of 1/(i + 1) of the first's."""
+    below = jnp.cumsum(1 / jnp.arange(1.0, size + 1))
+    return jnp.searchsorted(below, below[-1] * jax.random.uniform(key, (count,)), side="right")
+
+
 def clicks(key: jax.Array, users: int, items: int, count: int) -> Any:
     """(user, item, clicked): both drawn by Zipf's law, a click by the product of hidden tastes of eight dimensions."""
     keys = jax.random.split(key, 3)
     taste = jax.random.normal(jax.random.key(1), (users, 8)) / 8**0.5
     kind = 2 * jax.random.normal(jax.random.key(2), (items, 8))
-    user, item = (
-        jax.random.categorical(k, -jnp.log(jnp.arange(1.0, n + 1)), shape=(count,))
-        for k, n in ((keys[0], users), (keys[1], items))
-    )
+    user, item = zipf(keys[0], users, count), zipf(keys[1], items, count)
     odds = jnp.sum(taste[user] * kind[item], -1)
     return user, item, (jax.random.uniform(keys[2], (count,)) < jax.nn.sigmoid(odds)).astype(jnp.float32)
