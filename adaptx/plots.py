@@ -11,6 +11,8 @@ from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from .checks import whole
@@ -97,7 +99,7 @@ def schedule(schedule: Callable[[Any], Any] | float, steps: int, path: str | os.
         path: where to write the picture; None for nowhere.
     """
     whole("steps", steps, 1)
-    values = np.array([float(schedule(t)) if callable(schedule) else schedule for t in _some(steps)])
+    values = _of_steps(schedule, _some(steps)) if callable(schedule) else np.full(len(_some(steps)), schedule)
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
@@ -247,6 +249,14 @@ def _finish(axes: "Axes", curves: Sequence[np.ndarray], label: str, legend: bool
     axes.set_ylabel(label)
     if legend:
         axes.legend()
+
+
+def _of_steps(schedule: Callable[[Any], Any], steps: np.ndarray) -> np.ndarray:
+    """The schedule's values, in one program where it is one of arrays."""
+    try:
+        return np.asarray(jax.jit(jax.vmap(schedule))(jnp.asarray(steps)), np.float64)
+    except (TypeError, ValueError):  # a function of Python's numbers, which says itself what is wrong with it
+        return np.array([float(schedule(int(t))) for t in steps])
 
 
 def _some(steps: int, most: int = 2000) -> np.ndarray:

@@ -234,6 +234,20 @@ def test_another_training_is_refused_by_name(name, tmp_path):
     assert files(tmp_path) == before
 
 
+def test_another_rate_is_told_and_taken(tmp_path):
+    schedule = adaptx.schedules.cosine_decay_schedule(0.05, 20)
+
+    def trained(opt, steps):
+        return adaptx.fit(loss, opt, P, (X, Y), steps=steps, batch_size=8, progress=False, checkpoint=tmp_path)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trained(adaptx.adam(lambda t: schedule(t)), 4)
+        trained(adaptx.adam(lambda t: schedule(t)), 6)  # another function, of the same words
+    with pytest.warns(UserWarning, match=r"checkpoint 6 .* goes on with adam\(learning_rate=0\.5"):
+        trained(adaptx.adam(0.5), 8)
+
+
 def test_what_is_told_is_sealed(tmp_path):
     fit(A, tmp_path, steps=8)
     about = tmp_path / "8" / "about" / "metadata"

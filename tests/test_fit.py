@@ -108,6 +108,23 @@ def test_history_and_evaluation():
         h["accuracy"]
 
 
+def test_every_horizon_is_evaluated():
+    opt = adaptx.averaged(A, decay={"short": 0.5, "long": 0.9})
+    fitted = fit(opt, eval_fn=lambda p: {"loss": loss(p, X, Y)}, eval_every=5)
+    for horizon in ("short", "long"):
+        best = adaptx.eval_params(opt, fitted.state, fitted.params, horizon)
+        np.testing.assert_allclose(fitted.history[f"eval/{horizon}/loss"][-1], loss(best, X, Y), rtol=1e-6)
+    assert len(fitted.history["eval/short/loss"]) == 2
+    assert "eval/loss" not in fitted.history
+
+
+def test_horizons_that_no_name_tells_are_refused_before_a_step():
+    halves = {"a": adaptx.averaged(A, (0.5, 0.9)), "b": adaptx.averaged(A, 0.9)}
+    opt = optax.partition(halves, lambda p: {name: "a" if name == "w" else "b" for name in p})
+    with pytest.raises(ValueError, match=r"share no horizon \('0.5', '0.9'\); give all of them the same names"):
+        fit(opt, data=lambda t: pytest.fail("a step"), eval_fn=lambda p: 1.0)
+
+
 def test_a_number_from_eval_fn_and_numbers_in_aux():
     def with_aux(p, x, y):
         return loss(p, x, y), {"rows": len(x) * jnp.ones(()), "all": x}

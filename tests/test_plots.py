@@ -1,5 +1,7 @@
 """plots: what is drawn is what was measured, on axes that belong to it."""
 
+import math
+
 import numpy as np
 import pytest
 
@@ -48,6 +50,10 @@ def test_a_schedule():
     figure = plots.schedule(adaptx.schedules.linear_schedule(1.0, 0.0, 10), 11)
     np.testing.assert_allclose(curves(figure.axes[0]).popitem()[1][:, 1], np.linspace(1, 0, 11), atol=1e-6)
     assert len(plots.schedule(0.1, 10_000).axes[0].lines[0].get_xdata()) == 2000
+    figure = plots.schedule(lambda t: math.sqrt(t) if t else 1.0, 10)  # of Python's numbers
+    np.testing.assert_allclose(curves(figure.axes[0]).popitem()[1][:, 1], [1.0, *np.sqrt(np.arange(1, 10))], rtol=1e-6)
+    with pytest.raises(ZeroDivisionError):
+        plots.schedule(lambda t: 1 / int(t), 10)
     with pytest.raises(ValueError, match="steps must be an integer ≥ 1"):
         plots.schedule(0.1, 0)
 

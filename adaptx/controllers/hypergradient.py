@@ -44,7 +44,7 @@ class Cosine(NamedTuple):
 class Hypergradient(Controller):
     """A rate that follows its own gradient. One mark (the last direction)."""
 
-    base: Scalar = 1e-3  # the rate to start from: a number ≥ 0 or a schedule, whose ratio to it is adapted
+    base: Scalar = 1e-3  # first rate, a number ≥ 0 or a schedule; adapted is the ratio to it, additively the difference
     mode: str = static(default="multiplicative")  # or "additive"
     hyper_lr: Scalar | None = None  # β > 0; default 0.1 multiplicative, 1e-4 additive (in units of η / ‖g‖²)
     decrease: Scalar = 1.0  # > 0; above 1 a rate falls faster than it rises (with noisy gradients it then collapses)

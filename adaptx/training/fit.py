@@ -1,6 +1,7 @@
 """A training from beginning to end, as one call."""
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from jaxtyping import PyTree
 
 from ..checks import flag, one_of, whole
 from ..engine.telemetry import found
+from ..engine.transformation import Transformation
+from ..wrappers import horizons
 from .checkpoints import Checkpoints
 from .micro import MicroBatches
 from .refusals import Extra, Loss, check_not_donated
@@ -60,11 +63,12 @@ def fit(
         steps: ≥ 1, in all: of a training that goes on from a checkpoint, those before count.
         batch_size: rows of a minibatch, for arrays; None for all.
         eval_fn: eval_fn(params) -> a number, or numbers by name, which the history has as "eval/name"; params are those
-            of `adaptx.eval_params`.
+            of `adaptx.eval_params`; of several averages each is evaluated, as "eval/horizon/name".
         eval_every: ≥ 1, steps between two calls of it; None for a tenth of the training. It is called at the end too.
         accumulate: in how many micro-batches a minibatch is taken, or what `adaptx.micro_batches` gives.
         checkpoint: a folder, or what `adaptx.checkpoints` gives. A training that finds a checkpoint there goes on from
-            it, and ends with the bitwise same numbers as one that was never interrupted.
+            it, and ends with the bitwise same numbers as one that was never interrupted; under another optimizer with
+            a state of the same kind, such as one of another rate, it goes on with a warning.
         log: a path for JSON lines, or something with log(values, step=) and finish(), as a run of Weights & Biases is,
             or several of these.
         progress: whether a bar is shown, where standard error is a terminal.
@@ -92,6 +96,7 @@ def fit(
         steps=whole("steps", steps, 1), eval_fn=check_eval(eval_fn),
         eval_every=-(-steps // 10) if eval_every is None else whole("eval_every", eval_every, 1),
         progress=flag("progress", progress), log=log, log_every=whole("log_every", log_every, 1), seed=seed,
+        optimizer=re.sub(" at 0x[0-9a-f]+", "", repr(opt)) if isinstance(opt, Transformation) else "",
         checkpoint=checkpoint if checkpoint is None or isinstance(checkpoint, Checkpoints) else Checkpoints(checkpoint),
     )  # fmt: skip
     structure, given = prepared(
@@ -101,6 +106,7 @@ def fit(
     check_not_donated(arrays, state)
     state = opt.init(params) if state is None else state
     guarded = not skips(state) if nonfinite is None else one_of("nonfinite", nonfinite, ("stop", "ignore")) == "stop"
+    horizons(state if eval_fn is not None else None)  # before any step, whether there is something to evaluate
     program = Program(structure, given, rest, guarded)
     return Run(wanted, program, source, owned(arrays), owned(state)).go()
 

@@ -53,7 +53,7 @@ def finite(x: Any) -> bool:
     return not jnp.issubdtype(x.dtype, jnp.inexact) or bool(jnp.all(jnp.isfinite(x)))
 
 
-def measured(found: PyTree) -> dict[str, float]:
+def measured(found: PyTree, under: str = "eval") -> dict[str, float]:
     """What eval_fn gave, by name.
 
     Raises:
@@ -67,5 +67,5 @@ def measured(found: PyTree) -> dict[str, float]:
                 f"eval_fn must return a number or a dict of numbers, got {type(x).__name__} of shape {np.shape(x)}"
                 f"{f' at {name!r}' if name else ''}; reduce it, as in jnp.mean."
             )
-        out[f"eval/{name}" if name else "eval"] = float(x)
+        out[f"{under}/{name}" if name else under] = float(x)
     return out

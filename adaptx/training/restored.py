@@ -148,6 +148,16 @@ def refuse_other_facts(where: Checkpoints, saved: Saved, mine: Mapping[str, Any]
             )
 
 
+def warn_of_another(where: Checkpoints, saved: Saved, opt: str) -> None:
+    """Say so where a training goes on under another optimizer than it was saved with, such as another rate."""
+    then = saved.facts.get("optimizer", "")
+    if then and opt and then != opt:
+        warnings.warn(
+            f"checkpoint {saved.step} of {where.folder} was written with {then}, and the training goes on with {opt}; "
+            "if that is not meant, pass the first.", stacklevel=5
+        )  # fmt: skip
+
+
 def unflat(arrays: Named) -> History:
     """The inverse of flat."""
     names = dict.fromkeys(name.rpartition(":")[0] for name in arrays)

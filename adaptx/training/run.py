@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from ..engine.tree import Frozen
-from ..wrappers import eval_params
+from ..wrappers import eval_params, horizons
 from .checkpoints import Checkpoints, Keeper, Saved
 from .history import Recorder
 from .interrupts import Interrupts
@@ -22,7 +22,7 @@ from .named import named_arrays, put_back
 from .one import FINE, Given, Structure
 from .outcome import Fitted, measured, non_finite
 from .progress import Quiet, progress_bar
-from .restored import newest, refuse_other_facts
+from .restored import newest, refuse_other_facts, warn_of_another
 from .sources import Batch, Source
 from .trees import join, unshared
 
@@ -43,6 +43,7 @@ class Wanted:
     log_every: int
     checkpoint: Checkpoints | None
     seed: int
+    optimizer: str  # in words, "" where it has none
 
 
 class Program(NamedTuple):
@@ -90,6 +91,7 @@ class Run:
         saved = newest(where, named_arrays(self.params, self.state))
         if saved is not None:
             refuse_other_facts(where, saved, self.facts)
+            warn_of_another(where, saved, self.wanted.optimizer)
             self.arrays, self.state = put_back(saved.arrays, self.params, self.state)
             self.done = self.fetched = saved.step
             self.recorder = Recorder(saved.history)
@@ -101,7 +103,8 @@ class Run:
         if self.keeper is not None:
             position = self.source.position(self.fetched - self.done)
             arrays = named_arrays(self.params, self.state)
-            self.keeper.save(Saved(self.done, arrays, self.recorder.history(), position, self.facts))
+            facts = {**self.facts, "optimizer": self.wanted.optimizer}
+            self.keeper.save(Saved(self.done, arrays, self.recorder.history(), position, facts))
 
     def go(self) -> Fitted:
         """Train to the end, or as far as it goes."""
@@ -192,7 +195,10 @@ class Run:
     def evaluate(self, eval_fn: Callable[[PyTree], PyTree]) -> None:
         """What eval_fn says of the parameters."""
         opt = self.program.structure.opt or self.program.given.opt
-        values = measured(eval_fn(eval_params(opt, self.state, self.params)))
+        values: dict[str, float] = {}
+        for horizon in horizons(self.state) or (None,):
+            found = eval_fn(eval_params(opt, self.state, self.params, horizon))
+            values |= measured(found, "eval" if horizon is None else f"eval/{horizon}")
         self.recorder.add(self.done, {name: np.asarray(x) for name, x in values.items()})
         self.logs.once(self.done, values)
 

@@ -16,6 +16,7 @@ from .grokfast import Grokfast
 from .inside import refuse_followers, refuse_inside, refuse_momentum
 from .layers import layers as layers
 from .reading import eval_params as eval_params
+from .reading import horizons as horizons
 from .reading import named
 from .sam import Sam
 from .schedule_free import ScheduleFree

@@ -64,6 +64,23 @@ def eval_params(opt: object, state: PyTree, params: PyTree, horizon: str | Scala
     return leaves.join([p if x is None else x for x, p in zip(out, ps, strict=True)], lambda leaf: leaf)
 
 
+def horizons(state: PyTree) -> tuple[str, ...]:
+    """The names of the averages of which `eval_params` must be told one; none where there are not several.
+
+    Raises:
+        ValueError: where averages of parts of the tree share no name, so that none can be told.
+    """
+    kept = [tuple(name.partition(".")[2] for name in getattr(x, "iterates", {})) for x in _outermost(state)]
+    several = [names for names in kept if any(names)]
+    if not several:
+        return ()
+    shared = tuple(name for name in several[0] if all(name in names for names in kept))
+    if not shared:
+        told = "; ".join(", ".join(map(repr, names)) for names in several)
+        raise ValueError(f"averages of parts of the tree share no horizon ({told}); give all of them the same names.")
+    return shared
+
+
 def _outermost(state: PyTree) -> list[PyTree]:
     """The states that keep better parameters, not those inside one another."""
     nodes = jax.tree.leaves(state, is_leaf=lambda x: isinstance(x, KINDS))
