@@ -21,9 +21,9 @@ MORE = {"fine_tuning": {"layers": ("embed", "block0", "head")}}
 
 
 LARGEST = {
-    "cnn": 0.1, "rnn": 3e-3, ("transformer", "muon"): 0.02, ("transformer", "adamw"): 3e-3, "policy_gradient": 3e-3,
-    ("gan", "generator"): 3e-4, ("gan", "discriminator"): 1.2e-3, ("recommender", "embeddings"): 0.1,
-    ("recommender", "rest"): 3e-3, "fine_tuning": 3e-3, ("lora", "a"): 1e-3, ("lora", "b"): 4e-3, "tabular": 3e-3,
+    "cnn": 0.1, "rnn": 5e-3, ("transformer", "muon"): 0.02, ("transformer", "adamw"): 3e-3, "policy_gradient": 3e-3,
+    ("gan", "generator"): 3e-4, ("gan", "discriminator"): 1.2e-3, ("recommender", "embeddings"): 10.0,  # constant
+    ("recommender", "rest"): 3e-3, "fine_tuning": 3e-3, ("lora", "a"): 2e-3, ("lora", "b"): 8e-3, "tabular": 3e-3,
 }  # fmt: skip
 SOME = {"gan": ("generator", "discriminator"), "fine_tuning": ("embed", "block0", "head")}
 
@@ -83,9 +83,12 @@ def displaced(opt, start=PARAMS, steps=10):
 
 
 def test_which_leaf_has_what():
-    moved = displaced(made("lora", 10))
+    moved = displaced(made("lora", 10, weight_decay=0.0, ratio=16.0))
     np.testing.assert_allclose(moved["lora_b"] / moved["lora_a"], 16, rtol=1e-3)
     assert moved["head"]["w"] == moved["block0"]["w"] == 0
+    moved = displaced(made("lora", 10, weight_decay=0.0, head="^head"))
+    np.testing.assert_allclose(moved["head"]["w"], moved["lora_a"], rtol=1e-3)
+    np.testing.assert_allclose(moved["lora_b"] / moved["lora_a"], 4, rtol=1e-3)
     moved = displaced(made("gan", 10), params("gan"))
     np.testing.assert_allclose(moved["discriminator"]["w"] / moved["generator"]["w"], 4, rtol=1e-3)
     tuned = made("fine_tuning", 10, layer_decay=0.5, weight_decay=0.0)

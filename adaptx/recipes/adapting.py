@@ -11,7 +11,7 @@ from ..engine.freeze import freeze
 from ..engine.optimizer import Optimizer
 from ..engine.route import Route
 from ..engine.transformation import Transformation
-from ..optimizers import adam, adamw
+from ..optimizers import adamw
 from .pieces import each, falling, merged, real, routed, warm_cosine
 
 
@@ -75,7 +75,8 @@ def fine_tuning(
 
 def lora(
     total_steps: int,
-    learning_rate: float = 1e-3,
+    learning_rate: float = 2e-3,
+    weight_decay: float = 0.1,
     *,
     ratio: float = 4.0,
     a: str = "lora_a",
@@ -83,24 +84,25 @@ def lora(
     head: str | None = None,
     **options: Any,
 ) -> Route:
-    """Low-rank adapters W + B A: Adam on A, at a larger rate on B, which starts at 0, and nothing on all else.
+    """Low-rank adapters W + B A: AdamW on A, at a larger rate on B, which starts at 0, and nothing on all else.
 
     Args:
         total_steps: of the training, ≥ 1: a cosine after a warm-up.
         learning_rate: > 0, the largest of A.
+        weight_decay: ≥ 0, of what is trained.
         ratio: > 0, B's rate over A's: 1 for plain LoRA, 16 in the paper, whose layers are wide.
         a: regex of the paths of A, that which is drawn at random.
         b: of B, that which is zero at first.
         head: of what else is trained, at A's rate, such as a new last layer; None for nothing.
-        options: engine options and hyperparameters of `adaptx.adam`, for both.
+        options: engine options and hyperparameters of `adaptx.adamw`, for both.
 
     Hayou, Ghosh & Yu, "LoRA+: efficient low rank adaptation of large models", 2024, arXiv:2402.12354.
     """
-    own = each(merged(options, b2=0.99))
+    own = each(merged(options, weight_decay=weight_decay))
     factor = real("ratio", ratio, 0.0, open_low=True)
     groups: dict[str, Transformation] = {
-        "a": adam(warm_cosine(total_steps, learning_rate), **own),
-        "b": adam(warm_cosine(total_steps, factor * learning_rate), **own),
+        "a": adamw(warm_cosine(total_steps, learning_rate), **own),
+        "b": adamw(warm_cosine(total_steps, factor * learning_rate), **own),
         "frozen": freeze(),
     }
     others = {} if head is None else {head: "a"}

@@ -10,7 +10,7 @@ from ..engine.transformation import Transformation
 from ..optimizers import adagrad, adam, adamw, momentum, muon
 from ..wrappers import averaged
 from ..wrappers.averaging import Averaged
-from .pieces import each, merged, routed, warm_cosine
+from .pieces import each, merged, real, routed, warm_cosine
 
 
 def cnn(total_steps: int, learning_rate: float = 0.1, weight_decay: float = 5e-4, **options: Any) -> Optimizer:
@@ -28,7 +28,7 @@ def cnn(total_steps: int, learning_rate: float = 0.1, weight_decay: float = 5e-4
     return momentum(warm_cosine(total_steps, learning_rate), weight_decay=weight_decay, **given)
 
 
-def rnn(total_steps: int, learning_rate: float = 3e-3, max_norm: float = 1.0, **options: Any) -> Optimizer:
+def rnn(total_steps: int, learning_rate: float = 5e-3, max_norm: float = 1.0, **options: Any) -> Optimizer:
     """Recurrent networks: Adam on gradients that are clipped by their norm, a cosine after a warm-up, no decay.
 
     Args:
@@ -78,19 +78,20 @@ def recommender(
     total_steps: int,
     learning_rate: float = 3e-3,
     *,
-    embedding_rate: float = 0.1,
+    embedding_rate: float = 0.2,
     embeddings: str = "embed",
     **options: Any,
 ) -> Route:
     """Recommenders: AdaGrad on the tables of embeddings, whose rows are seldom met, Adam on all else.
 
     AdaGrad gives every element a rate by how often its row was met, and leaves alone a row that a minibatch does not
-    have; Adam would move it on, by memory. No decay, which would shrink the rare rows.
+    have; Adam would move it on, by memory. Its rate is constant, as AdaGrad's own sums make it fall row by row. No
+    weight decay, which would shrink the rare rows.
 
     Args:
-        total_steps: of the training, ≥ 1; rates fall along a cosine.
-        learning_rate: > 0, the first of what is no table.
-        embedding_rate: > 0, the first of the tables.
+        total_steps: of the training, ≥ 1; the rate of what is no table falls along a cosine.
+        learning_rate: > 0, its first.
+        embedding_rate: > 0, of the tables.
         embeddings: regex of the tables' paths.
         options: engine options of both, and hyperparameters of `adaptx.adam`.
 
@@ -98,9 +99,10 @@ def recommender(
     arXiv:1906.00091.
     """
     own = each(options)
+    rate = real("embedding_rate", embedding_rate, 0.0, open_low=True)
     engine = {name: x for name, x in own.items() if name in EngineOptions.__annotations__}
     groups: dict[str, Transformation] = {
-        "embeddings": adagrad(warm_cosine(total_steps, embedding_rate, 0.0), **engine),
+        "embeddings": adagrad(rate, **engine),
         "rest": adam(warm_cosine(total_steps, learning_rate, 0.0), **own),
     }
     return routed(groups, {embeddings: "embeddings"}, "rest", options)
