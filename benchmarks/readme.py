@@ -256,6 +256,23 @@ def equations(result: dict[str, Any]) -> str:
     return "\n\n".join([*parts, markdown(header, rows), "</details>"])
 
 
+def recipes(result: dict[str, Any]) -> str:
+    """What recipes gain over plain AdamW."""
+    header = ["recipe", "measured", "steps", "at its defaults ÷ AdamW at 1e-3", "both at the best of six rates"]
+    rows = [
+        [f"`{r['recipe']}`", r["what"], r["steps"], *(
+            f"{r[how]['ratio']:.2f} ± {r[how]['ratio'] * r[how]['error']:.2f}" for how in ("default", "tuned")
+        )] for r in result["rows"]
+    ]  # fmt: skip
+    seeds = ranged_of([r["seeds"] for r in result["rows"]])
+    return f"{machine(result)} {seeds} seeds.\n\n{markdown(header, rows)}"
+
+
+def ranged_of(counts: list[int]) -> str:
+    """One number, or the least and the largest."""
+    return str(counts[0]) if len(set(counts)) == 1 else f"{min(counts)} to {max(counts)}"
+
+
 def find_lr(result: dict[str, Any]) -> str:
     """How far the suggestions of a range test are from the best rates."""
     header = [
@@ -278,7 +295,7 @@ TABLES = {
     "step_time": step_time, "compile_time": compile_time, "before_after": before_after, "sweep": sweep,
     "memory": memory, "memory_torch": memory, "precision": precision, "layout": layout, "lr_free": lr_free,
     "step_time_catalogue": step_time_catalogue, "equations": equations, "steps_to_target": steps_to_target,
-    "noisy_quadratic": noisy_quadratic, "find_lr": find_lr,
+    "noisy_quadratic": noisy_quadratic, "recipes": recipes, "find_lr": find_lr,
 }  # fmt: skip
 BY_JAX = ("compile_time", "before_after")  # a file of results for each version of jax
 
