@@ -196,7 +196,7 @@ def test_multi_steps_around_an_optimizer_takes_a_step_in_k():
     """optax's own accumulation: gradients of whole calls, in the parameters' dtype."""
     inner = adaptx.adam(0.1)
     opt = optax.MultiSteps(inner, 2)
-    step, p = adaptx.train_step(loss, opt.gradient_transformation()), fresh()
+    step, p = adaptx.train_step(loss, opt), fresh()
     state = opt.init(p)
     for t in range(4):
         p, state, _ = step(p, state, XS[t], YS[t])

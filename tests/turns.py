@@ -63,6 +63,10 @@ EVERY = {
         "test_numbers_may_be_batches_and_derived_by": 3, "test_a_steady_gradient_surprises_no_rule": 3,
         "test_nothing_to_do_is_nothing_done": 3,
     },
+    "test_fit_crossings.py": {
+        "test_fit_is_the_loop_by_hand_in_every_storage": 37, "test_fit_is_the_loop_by_hand_under_every_option": 7,
+        "test_an_interrupted_training_ends_the_same_in_every_storage": 53, "test_watching_changes_nothing_by_update": 53,
+    },
     "test_golden.py": {"test_library_equals_peer": 8},
     "test_hessians.py": {"test_an_argument_that_is_not_finite_shows_where_it_is": 3},
     "test_interop.py": {"test_from_optax": 3, "test_to_optax": 3, "test_from_torch": 2, "test_to_torch": 2},
@@ -91,6 +95,7 @@ EVERY = {
     },
     "test_race.py": {"test_a_member_equals_its_single_run": 2},
     "test_race_report.py": {"test_a_failure_leaves_no_half_file": 2, "test_a_file_of_the_user_is_raced": 2},
+    "test_recipes.py": {"test_it_trains_and_says_what_it_does": 2, "test_engine_options_reach_it": 4},
     "test_rounding.py": {"test_small_updates_arrive": 3, "test_weight_decay_arrives": 3},
     "test_routes.py": {"test_wrappers_around_a_route": 2},
     "test_sam.py": {"test_the_imaginary_error_function": 2, "test_parts_along_a_named_axis_are_summed": 2},

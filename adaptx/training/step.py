@@ -101,6 +101,7 @@ def _bound(run, loss_fn, opt, has_aux, extra, accumulate, rng, sharding) -> Step
 def prepared(loss_fn, opt, has_aux, extra, accumulate, rng, sharding) -> tuple[Structure, Given]:
     """What was asked for, checked: the part that is compiled in, and the part that is passed."""
     extra = {} if extra is None else extra
+    opt = opt.gradient_transformation() if isinstance(opt, optax.MultiSteps) else opt
     check_functions(loss_fn, opt, has_aux, extra)
     ours = isinstance(opt, Transformation)
     structure = Structure(loss_fn, has_aux, None if ours else opt, tuple(extra.items()), as_micro(accumulate),
