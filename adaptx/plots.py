@@ -99,12 +99,12 @@ def schedule(schedule: Callable[[Any], Any] | float, steps: int, path: str | os.
         path: where to write the picture; None for nowhere.
     """
     whole("steps", steps, 1)
-    values = _of_steps(schedule, _some(steps)) if callable(schedule) else np.full(len(_some(steps)), schedule)
+    curve = values(schedule, _some(steps)) if callable(schedule) else np.full(len(_some(steps)), schedule)
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
-        axes.plot(_some(steps), values, color=COLORS[0], lw=1.4)
-        _finish(axes, [values], "value", legend=False)
+        axes.plot(_some(steps), curve, color=COLORS[0], lw=1.4)
+        _finish(axes, [curve], "value", legend=False)
         axes.set_xlabel("steps")
 
     return _figure(draw, (6.4, 3.2), path)
@@ -120,8 +120,9 @@ def finder(found: Any, path: str | os.PathLike | None = None) -> "Figure":
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
-        axes.plot(found.rates, found.losses, color=PALE, lw=1)
-        axes.plot(found.rates, found.smoothed, color=COLORS[0], lw=1.6)
+        axes.plot(found.rates, found.losses, color=PALE, lw=1, label="every step")
+        axes.plot(found.rates, found.smoothed, color=COLORS[0], lw=1.6, label="mean")
+        axes.legend(loc="lower left")
         axes.set_xscale("log")
         low, first = float(np.nanmin(found.smoothed)), float(found.smoothed[0])
         span = max(first - low, 0.1 * abs(first)) or 1.0
@@ -138,7 +139,8 @@ def finder(found: Any, path: str | os.PathLike | None = None) -> "Figure":
 def layers(seen: Any, path: str | os.PathLike | None = None) -> "Figure":
     """What `adaptx.watched` recorded: maps of leaves by steps, and the noise scale.
 
-    One map each for ratio, rate and gradient norm (colored by their logarithm to base 10), cosine and stillness.
+    One map each for ratio, median of |update| / |gradient| and gradient norm (colored by their logarithm to base 10),
+    cosine and stillness; what is NaN or infinite is left white, and has no dot among the noise scales.
 
     Args:
         seen: the state of a watched optimizer, or what `adaptx.layers` made of it.
@@ -150,10 +152,10 @@ def layers(seen: Any, path: str | os.PathLike | None = None) -> "Figure":
     seen = seen if isinstance(seen, Layers) else read_layers(seen)
     if not len(seen.steps):
         raise ValueError("layers has nothing to draw: no step was recorded yet; train first.")
+    sizes = {"update / parameter": seen.ratio, "|update| / |gradient|": seen.rate, "gradient norm": seen.grad_norm}
     with np.errstate(divide="ignore"):
-        panels = [("update / parameter, log₁₀", np.log10(seen.ratio), None), ("rate, log₁₀", np.log10(seen.rate), None),
-                  ("gradient norm, log₁₀", np.log10(seen.grad_norm), None), ("cosine", seen.cosine, (-1.0, 1.0)),
-                  ("still", seen.still, (0.0, 1.0))]  # fmt: skip
+        panels = [(f"{name}, log₁₀", np.log10(x), None) for name, x in sizes.items()]
+        panels += [("cosine", seen.cosine, (-1.0, 1.0)), ("still", seen.still, (0.0, 1.0))]
         noise = np.log10(seen.noise_scale)
     count = len(seen.paths)
     height = 1.0 + max(1.6, 0.16 * min(count, MOST_LABELS)) * len(panels)
@@ -251,8 +253,8 @@ def _finish(axes: "Axes", curves: Sequence[np.ndarray], label: str, legend: bool
         axes.legend()
 
 
-def _of_steps(schedule: Callable[[Any], Any], steps: np.ndarray) -> np.ndarray:
-    """The schedule's values, in one program where it is one of arrays."""
+def values(schedule: Callable[[Any], Any], steps: np.ndarray) -> np.ndarray:
+    """A schedule's values at whole steps (n,), in one program where it is a function of arrays."""
     try:
         return np.asarray(jax.jit(jax.vmap(schedule))(jnp.asarray(steps)), np.float64)
     except (TypeError, ValueError):  # a function of Python's numbers, which says itself what is wrong with it

@@ -1,5 +1,7 @@
 """find_lr: below 2/L and near the best rate on quadratics, and what it says and refuses."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,6 +49,16 @@ def test_what_it_says():
 def rows():
     order = np.random.default_rng((0, 0)).permutation(24)
     yield X[order[:8]], Y[order[:8]]
+
+
+@pytest.mark.parametrize("steps", [20, 10_000])
+def test_schedules_are_held_at_their_largest(steps):
+    """A warm-up that is longer than the test, and a decay that is shorter, are no part of it."""
+    find = partial(adaptx.find_lr, loss, params=P, data=(X, Y), low=1e-4, high=1e4)
+    rising = adaptx.schedules.warmup_cosine_decay_schedule(0.0, 0.01, steps // 2, steps)
+    scheduled, constant = (find(adaptx.averaged(adaptx.adam(rate), 0.9)) for rate in (rising, 0.01))
+    np.testing.assert_allclose(scheduled.suggestion, constant.suggestion, rtol=0.1)
+    assert find(adaptx.recipes.rnn(steps)).what == "learning rate"
 
 
 def test_rates_that_are_several_have_a_factor():

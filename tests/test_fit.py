@@ -76,6 +76,18 @@ def test_minibatches_of_other_shapes_are_steps_of_their_own():
     assert same(fit(data=batches, steps=4)[:2], by_hand(batches))
 
 
+@pytest.mark.parametrize("count", [10, 37])
+def test_every_minibatch_of_an_iterator_is_trained_on(count):
+    """However many were taken ahead when it ended."""
+    with pytest.warns(UserWarning, match=f"data ended after {count} of 1000 steps"):
+        fitted = fit(data=iter([(X, Y)] * count), steps=1000)
+    assert len(fitted.history["loss"]) == count
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = fit(data=iter([(X, Y)] * count), steps=count)
+    assert (len(fitted.history["loss"]), fitted.history.stopped) == (count, "")
+
+
 def test_nothing_that_was_given_is_touched():
     p = fresh()
     state = A.init(p)

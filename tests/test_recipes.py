@@ -154,6 +154,7 @@ WRONG = {
     "several": (lambda: recipes.fine_tuning(10, layers=["block1", "block10"]).describe({"block10": jnp.ones(2)}),
                 ValueError, "'block10' is matched by several of layers: 'block1', 'block10'"),
     "adamw": (lambda: recipes.transformer(10, adamw=False), TypeError, "for Muon alone"),
+    "adamw's rate": (lambda: recipes.transformer(10, adamw={"learning_rate": 1.0}), TypeError, "which adamw_rate= "),
     "gan's rate": (lambda: recipes.gan(10, 0.0), ValueError, "learning_rate must lie in"),
     "steps of a policy": (lambda: recipes.policy_gradient(0), ValueError, "total_steps must be an integer"),
     "layer decay": (lambda: recipes.fine_tuning(10, layers=["a"], layer_decay=2.0), ValueError, "layer_decay must lie"),

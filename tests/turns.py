@@ -65,7 +65,8 @@ EVERY = {
     },
     "test_fit_crossings.py": {
         "test_fit_is_the_loop_by_hand_in_every_storage": 37, "test_fit_is_the_loop_by_hand_under_every_option": 7,
-        "test_an_interrupted_training_ends_the_same_in_every_storage": 53, "test_watching_changes_nothing_by_update": 53,
+        "test_an_interrupted_training_ends_the_same_in_every_storage": 53,
+        "test_watching_changes_nothing_by_update": 53,
     },
     "test_golden.py": {"test_library_equals_peer": 8},
     "test_hessians.py": {"test_an_argument_that_is_not_finite_shows_where_it_is": 3},

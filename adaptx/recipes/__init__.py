@@ -1,9 +1,11 @@
 """Optimizers built for a kind of model: what is known to train it, put together from the pieces of this library.
 
 Every recipe takes the number of steps and returns an optimizer as you would have written it: `describe(params)` shows
-which leaf has which rule, rate and decay, `print(opt)` the call. Default rates are for networks of up to some 10⁶
-parameters; large ones want less. What each gains over AdamW at a constant rate, on a
-small model of its kind, is measured by `benchmarks/recipes.py` and stands in its docstring.
+which leaf is in which group, has decay, and which factor on the group's rate; `print(opt)` what it is made of. Regexes
+are searched in paths as `describe` prints them: "block1/" finds "block1/kernel". Default rates are those that trained
+small networks of up to some 10⁶ parameters well; large ones want less, and `find_lr` says how much. Rates that fall are
+0 after total_steps. What each gains over AdamW at a constant rate, on a small model of its kind, is measured by
+`benchmarks/recipes.py` and stands in its docstring.
 """
 
 from .adapting import fine_tuning as fine_tuning

@@ -54,7 +54,7 @@ def fine_tuning(
         weight_decay: ≥ 0, of matrices alone.
         layers: regexes of the layers' paths, from the input to the output: the i-th of n has the factor
             layer_decay^(n − 1 − i). Every leaf has to match just one of them: "block1/", as "block1" is in "block10".
-        layer_decay: in (0, 1]; less the deeper the network is known well, 1 for one rate.
+        layer_decay: in (0, 1], 1 for one rate; the smaller, the less the layers near the input change.
         options: engine options and hyperparameters of `adaptx.adamw`.
 
     Clark et al., "ELECTRA", 2020, arXiv:2003.10555, appendix; the discriminative rates of Howard & Ruder, "Universal
@@ -91,9 +91,9 @@ def lora(
         learning_rate: > 0, the largest of A.
         weight_decay: ≥ 0, of what is trained.
         ratio: > 0, B's rate over A's: 1 for plain LoRA, 16 in the paper, whose layers are wide.
-        a: regex of the paths of A, that which is drawn at random.
-        b: of B, that which is zero at first.
-        head: of what else is trained, at A's rate, such as a new last layer; None for nothing.
+        a: regex of the paths of A, the factor that is drawn at random.
+        b: regex of the paths of B, the factor that is zero at first.
+        head: regex of what else is trained, at A's rate, such as a new last layer; None for nothing.
         options: engine options and hyperparameters of `adaptx.adamw`, for both.
 
     Hayou, Ghosh & Yu, "LoRA+: efficient low rank adaptation of large models", 2024, arXiv:2402.12354.

@@ -20,18 +20,19 @@ def gan(
     average: float = 0.99,
     **options: Any,
 ) -> Averaged:
-    """Adversarial pairs: Adam of short memory at two rates, the discriminator's the larger, and an averaged generator.
+    """Adversarial pairs: Adam of short memory at two rates, the discriminator's the larger, and an average of both.
 
     One tree {"generator": …, "discriminator": …} and one loss, the sum of both players', each with the other's
-    parameters under `jax.lax.stop_gradient`. `adaptx.eval_params` gives the averaged generator.
+    parameters under `jax.lax.stop_gradient`. `adaptx.eval_params` gives the averages, of which the generator's is what
+    to use.
 
     Args:
         total_steps: of the training, ≥ 1; rates fall to 0 along a line.
         learning_rate: > 0, the first of the generator.
         ratio: > 0, the discriminator's over it.
         generator: regex of the generator's paths.
-        discriminator: of the discriminator's.
-        average: in [0, 1), decay of the average of parameters; 0.999 or more for long trainings.
+        discriminator: regex of the discriminator's paths.
+        average: in [0, 1), decay of the average of parameters, 0 for none; 0.999 or more for long trainings.
         options: engine options and hyperparameters of `adaptx.adam`, for both.
 
     Two rates: Heusel et al., "GANs trained by a two time-scale update rule converge to a local Nash equilibrium", 2017,

@@ -59,7 +59,7 @@ def transformer(
         learning_rate: > 0, the largest of Muon.
         weight_decay: ≥ 0, of hidden matrices alone.
         adamw_rate: > 0, the largest of AdamW.
-        adamw: other hyperparameters of AdamW.
+        adamw: other hyperparameters of AdamW, in place of those that `adaptx.muon` gives it.
         options: engine options and hyperparameters of `adaptx.muon`, `hidden=` where names do not say which are.
 
     Muon: Jordan et al., 2024; its scale: Liu et al., "Muon is scalable for LLM training", 2025, arXiv:2502.16982.
@@ -69,6 +69,8 @@ def transformer(
             f"adamw must be a mapping of hyperparameters, got {adamw!r}; for Muon alone write "
             "adaptx.muon(…, adamw=False)."
         )
+    if "learning_rate" in (adamw or {}):
+        raise TypeError("transformer: adamw holds learning_rate, which adamw_rate= sets; pass it there.")
     beside = merged(dict(adamw or {}), learning_rate=warm_cosine(total_steps, adamw_rate))
     given = merged(options, max_norm=1.0, weight_decay=weight_decay)
     return muon(warm_cosine(total_steps, learning_rate), adamw=beside, **given)
@@ -89,9 +91,9 @@ def recommender(
     weight decay, which would shrink the rare rows.
 
     Args:
-        total_steps: of the training, ≥ 1; the rate of what is no table falls along a cosine.
-        learning_rate: > 0, its first.
-        embedding_rate: > 0, of the tables.
+        total_steps: of the training, ≥ 1: Adam's rate falls to 0 along a cosine over them.
+        learning_rate: > 0, the first of Adam.
+        embedding_rate: > 0, the constant one of AdaGrad.
         embeddings: regex of the tables' paths.
         options: engine options of both, and hyperparameters of `adaptx.adam`.
 

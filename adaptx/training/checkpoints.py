@@ -17,7 +17,7 @@ from ..checks import whole
 from .digest import digests
 from .history import History, Series
 
-FORMAT = 1  # of what is saved; a reader of a later one reads this too
+FORMAT = 1  # of what is saved: later versions of adaptx read this one too
 Named = Mapping[str, Any]  # arrays by name
 
 
@@ -43,7 +43,8 @@ def checkpoints(folder: str | os.PathLike, every: int = 1000, keep: int = 3) -> 
     """What `checkpoint=` of `fit` takes where a folder does not say enough.
 
     Args:
-        folder: where; made if it is not there. A training that finds checkpoints in it goes on from the newest.
+        folder: where; made if it is not there. A training that finds checkpoints in it goes on from the newest, and one
+            that is at its end there is returned without a step.
         every: ≥ 1, steps between two of them; the last step and an interruption are saved as well.
         keep: ≥ 1, how many of the newest are kept.
     """

@@ -17,6 +17,7 @@ from ..checks import number, whole
 from ..controllers.constant import Constant
 from ..engine.optimizer import Optimizer
 from ..engine.tree import Frozen
+from ..values import is_scheduled
 from ..wrappers.inside import optimizers_in
 from .fit import takes_rng
 from .loop import stacked
@@ -28,13 +29,14 @@ from .sources import Arrays, as_source
 from .step import prepared
 from .trees import split
 
-DECAY = 0.8  # of the mean loss that is watched while it runs
-DIVERGED = 3.0  # times what the loss fell by, above where it began: there is nothing more to be learned
-WIDTH = 0.25  # decades to either side, of the mean that is looked at afterwards
-BACK = 6.0  # how far below the rate at which that mean is smallest the suggestion lies
-HEAD = 10  # steps at first, whose rates do nothing: where the loss begins, and how far minibatches scatter it
-LEAST = 0.02  # of the first loss: what it has to fall by to have fallen
-CHANCE = 0.75  # of that scatter: what the least of the means may lie below by chance
+DECAY = 0.8  # of the running mean of losses by which the test is stopped: of some five steps, a quarter of a decade
+DIVERGED = 3.0  # the test stops where that mean is above its start by so many times what it had fallen by
+WIDTH = 0.25  # decades to either side, of the means whose least is looked for afterwards
+BACK = 6.0  # the suggestion is the rate of the least mean over this: benchmarks/find_lr.py says how good it is
+HEAD = 10  # the first steps, whose rates do nothing yet: their losses are where it begins, and how they scatter
+LEAST_STEPS = 2 * HEAD
+LEAST = 0.02  # a loss has fallen where its least mean is below its start by this share of it, and
+CHANCE = 0.75  # by this share of the scatter, below which the least of many means lies by chance
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +46,9 @@ class RateFound:
     suggestion: float  # a learning rate, or a factor on those that the optimizer has: see `what`
     reason: str  # in a sentence
     what: str  # "learning rate" or "factor"
-    rates: np.ndarray  # (n,), of every step
+    rates: np.ndarray  # (n,), of every step that was taken until it diverged, n ≤ steps
     losses: np.ndarray  # (n,), at the parameters before it
-    smoothed: np.ndarray  # (n,), what was looked at
+    smoothed: np.ndarray  # (n,), their means over half a decade, which are looked at
 
     def plot(self, path: str | os.PathLike | None = None) -> Any:
         """The losses over the rates: a matplotlib figure, which is also written where a path is given."""
@@ -78,18 +80,20 @@ def find_lr(
     One compiled loop; params are not touched. The loss falls while the rate is of use, and rises where it is too large;
     the suggestion is a sixth of the rate at which its mean over half a decade is smallest. The rate or the schedule
     that opt has is not used. Of a route, of a wrapper, and of another library's optimizer, whose rates are several or
-    hidden, what rises is a factor on all steps, schedules included: multiply their rates by it (`opt.scaled(factor)`
-    does), and pass a `high` that goes beyond 1.
+    hidden, what rises is a factor on all steps (`.what` says which of both): multiply their rates by it, as
+    `opt.scaled(factor)` does. Their schedules are held at their largest values, so that no warm-up is part of the test;
+    those of other libraries' optimizers cannot be, pass these with constant rates.
 
     Args:
         loss_fn: as `fit` takes it; rng=key if it has an argument `rng`.
         opt: the optimizer that is to be used.
         params: where it begins.
         data: as `fit` takes them; all minibatches of the test are held at once.
-        low: > 0, the first rate, or factor.
-        high: > low, the last.
-        steps: ≥ 20; twenty for a decade are enough.
-        batch_size: rows of a minibatch, for arrays; that of the training to come, as the rate depends on it.
+        low: > 0, the first rate, or factor; 1e-7.
+        high: > low, the last; 10.
+        steps: ≥ 20, of the test, 160; twenty for a decade are enough.
+        batch_size: rows of a minibatch, for arrays, None for all; that of the training to come, as the rate depends on
+            it.
         seed: ≥ 0, of the order of rows and of what loss_fn draws.
         accumulate: as `fit` takes it.
         has_aux: whether loss_fn returns auxiliary outputs.
@@ -105,7 +109,7 @@ def find_lr(
     Smith, "Cyclical learning rates for training neural networks", 2015, arXiv:1506.01186, section 3.3; a minimum
     divided by a number, in place of a look at the curve, is common practice.
     """
-    whole("steps", steps, 2 * HEAD)
+    whole("steps", steps, LEAST_STEPS)
     if not float(number("low", low, 0.0, open_low=True)) < float(number("high", high, 0.0)):
         raise ValueError(f"low must be less than high, got low={low!r} and high={high!r}; pass a wider range.")
     refuse_controllers(opt)
@@ -115,6 +119,7 @@ def find_lr(
     if found[-1] is None:
         raise ValueError(f"data ended before {steps} minibatches were taken; pass fewer steps=, or more of them.")
     structure, given = prepared(loss_fn, opt, has_aux, extra, accumulate, seed if takes_rng(loss_fn) else None, None)
+    given = given._replace(opt=held(given.opt))
     arrays, rest = split(params)
     check_not_donated(arrays, None)
     rates = np.geomspace(low, high, steps)
@@ -136,6 +141,24 @@ def refuse_controllers(opt: PyTree) -> None:
                 f"find_lr looks for a constant rate, but that of this optimizer is {one.controller.name}'s, which "
                 "finds it while it trains; pass the optimizer with a number, or just train."
             )
+
+
+def held(opt: PyTree) -> PyTree:
+    """The optimizer with every scheduled rate at the largest value of the schedule."""
+
+    def constant(one: PyTree) -> PyTree:
+        if not isinstance(one, Optimizer):
+            return one
+        rate = one.controller.base if one.of_controller else one.learning_rate
+        return one.replace(learning_rate=largest(rate)) if is_scheduled(rate) else one
+
+    return jax.tree.map(constant, opt, is_leaf=lambda x: isinstance(x, Optimizer))
+
+
+def largest(schedule: Any) -> float:
+    """The largest value of a schedule: of its first thousand steps, and of a thousand more up to ten million."""
+    steps = [*range(1000), *np.geomspace(1000, 1e7, 1000).astype(int)]
+    return float(plots.values(schedule.schedule, np.array(steps)).max())
 
 
 def at_rate(given: Given, rate: Array) -> Given:

@@ -58,24 +58,31 @@ def fit(
         opt: an adaptx optimizer, or any optax transformation.
         params: a tree; leaves that are not arrays are carried along.
         data: arrays with rows along their first axes, such as (x, y) or {"x": x}, all rows of which are taken in
-            another order in every epoch, by seed; or a function of the step, counted from 0; or an iterator of
-            minibatches. A tuple is several arguments of loss_fn, anything else one.
-        steps: ≥ 1, in all: of a training that goes on from a checkpoint, those before count.
+            another order in every epoch, by seed; or a function of the step, counted from 0; or an iterable of
+            minibatches: a list or a loader begins anew at its end, an iterator ends the training. A minibatch that is
+            a tuple is several arguments of loss_fn, anything else one; so (x, y) are two arrays, [x, y] two
+            minibatches.
+        steps: ≥ 1, in all: of a training that goes on from a checkpoint, those before count; one that has as many
+            already is returned as it is.
         batch_size: rows of a minibatch, for arrays; None for all.
-        eval_fn: eval_fn(params) -> a number, or numbers by name, which the history has as "eval/name"; params are those
-            of `adaptx.eval_params`; of several averages each is evaluated, as "eval/horizon/name".
-        eval_every: ≥ 1, steps between two calls of it; None for a tenth of the training. It is called at the end too.
+        eval_fn: eval_fn(params) -> a number, which the history has as "eval", or numbers by name, as "eval/name".
+            params are those of `adaptx.eval_params`; of several averages each is evaluated, as "eval/horizon/name". It
+            is not compiled: jit what it does.
+        eval_every: ≥ 1, steps between two calls of it; None for a tenth of `steps`. It is called at the end too, not
+            at the start.
         accumulate: in how many micro-batches a minibatch is taken, or what `adaptx.micro_batches` gives.
         checkpoint: a folder, or what `adaptx.checkpoints` gives. A training that finds a checkpoint there goes on from
-            it, and ends with the bitwise same numbers as one that was never interrupted; under another optimizer with
-            a state of the same kind, such as one of another rate, it goes on with a warning.
-        log: a path for JSON lines, or something with log(values, step=) and finish(), as a run of Weights & Biases is,
-            or several of these.
+            it, and ends with the bitwise same numbers as one that was never interrupted: params= and state= are then
+            those of the checkpoint. Data of other sizes, another seed and other arrays are refused; another optimizer
+            whose state is alike, such as one of another rate, is told in a warning; loss_fn, eval_fn, accumulate= and
+            what the data hold are not compared.
+        log: a path for JSON lines, a file that is begun anew unless the training goes on; or something with
+            log(values, step=) and finish(), as a run of Weights & Biases is; or several of these.
         progress: whether a bar is shown, where standard error is a terminal.
         seed: ≥ 0, of the order of rows and of what loss_fn draws.
         state: of an earlier training, as opt returned it; None for opt.init(params).
-        has_aux: whether loss_fn returns auxiliary outputs; the single numbers among them are in the history as
-            "aux/name", and nothing else.
+        has_aux: whether loss_fn returns auxiliary outputs; those that are single numbers are in the history, as
+            "aux/name", the others are not kept.
         extra: what the optimizer requires besides the loss, as `train_step` takes it.
         remainder: of arrays, what becomes of rows that do not fill a minibatch at the end of an epoch: "drop" (others
             are left out in every epoch), "keep" (a smaller minibatch), "error".

@@ -16,7 +16,7 @@ from .files import replacing
 class Series(NamedTuple):
     """One measured thing."""
 
-    steps: np.ndarray  # int64, how many steps had been taken before the parameters it was measured at
+    steps: np.ndarray  # int64, after how many steps each was measured
     values: np.ndarray  # float64
 
 

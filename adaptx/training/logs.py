@@ -25,7 +25,7 @@ class Log(Protocol):
             def finish(self): self.writer.close()
     """
 
-    def log(self, data: dict[str, float], step: int) -> object:
+    def log(self, values: dict[str, float], step: int) -> object:
         """Numbers by name, measured after so many steps; steps never decrease."""
         ...
 
@@ -38,7 +38,7 @@ class JsonLines:
     """A file with one JSON object a line: {"step": 0, "loss": 2.3, "learning_rate": 0.001}; null is not finite.
 
     Every line is flushed, so that a run that is killed leaves what it wrote. A training that goes on from a checkpoint
-    takes out what was written after that, and appends.
+    takes out what was written after that, and appends; any other begins the file anew.
     """
 
     def __init__(self, path: str | os.PathLike, begin: int = 0):
@@ -65,9 +65,9 @@ class JsonLines:
             kept += [line] if saved else []
         return kept
 
-    def log(self, data: dict[str, float], step: int) -> None:
+    def log(self, values: dict[str, float], step: int) -> None:
         """Append a line."""
-        self._file.write(json.dumps({"step": step, **{k: x if math.isfinite(x) else None for k, x in data.items()}}))
+        self._file.write(json.dumps({"step": step, **{k: x if math.isfinite(x) else None for k, x in values.items()}}))
         self._file.write("\n")
         self._file.flush()
 

@@ -1,4 +1,4 @@
-"""A batch in micro-batches, one after another: what a mean over its rows needs no more memory for than one of them."""
+"""A batch in micro-batches, one after another, so that its mean needs no more memory than that of one of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,7 +87,7 @@ class Averaged(NamedTuple):
     left_out: Array  # their share, f32
 
 
-def averaged(mean: Mean, batch: Batch, key: Array | None, how: MicroBatches) -> Averaged:
+def over_all(mean: Mean, batch: Batch, key: Array | None, how: MicroBatches) -> Averaged:
     """The weighted mean over the micro-batches of what `mean` gives first, and its second things stacked.
 
     mean is called with (key, *micro-batch), the key folded with the number of the micro-batch.

@@ -16,7 +16,7 @@ from ..engine.tree import Frozen, is_trained
 from ..wrappers.sam import takes_second
 from ..wrappers.wrapper import takes_any
 from .curvature import Estimate
-from .micro import Averaged, Mean, MicroBatches, averaged
+from .micro import Averaged, Mean, MicroBatches, over_all
 from .placement import Placement, held
 from .refusals import Loss, check_batch, check_loss, pair
 from .trees import join, merged, split, without
@@ -109,7 +109,7 @@ def first_bad(loss: Array, grads: list[PyTree]) -> Array:
 
 def _over(micro: MicroBatches, batch: tuple[PyTree, ...], key: Array | None, mean: Mean) -> Averaged:
     """The mean over the batch, taken at once or in micro-batches."""
-    return Averaged(*mean(key, *batch), jnp.zeros(())) if micro.count == 1 else averaged(mean, batch, key, micro)
+    return Averaged(*mean(key, *batch), jnp.zeros(())) if micro.count == 1 else over_all(mean, batch, key, micro)
 
 
 def _searches(structure: Structure, given: Given) -> bool:

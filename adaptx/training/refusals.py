@@ -74,7 +74,8 @@ def check_batch(loss_fn: Loss, count: int, with_rng: bool) -> None:
         rng = " and rng=key" if with_rng else ""
         raise TypeError(
             f"loss_fn is called as loss_fn(params, *batch){rng and ' with rng=key'}, got {count} batch arguments{rng}, "
-            f"which it does not take ({error}); call the step as step(params, state, *batch) with what loss_fn expects."
+            f"which it does not take ({error}); pass as many as it takes: step(params, state, *batch); to "
+            "fit data=(x, y), as [x, y] are two minibatches."
         ) from error
     except ValueError:  # a built-in without a signature
         pass

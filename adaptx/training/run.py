@@ -26,9 +26,9 @@ from .restored import newest, refuse_other_facts, warn_of_another
 from .sources import Batch, Source
 from .trees import join, unshared
 
-AHEAD = 2**24  # bytes of the minibatches in one dispatch
-MOST = 64  # and their number
-LONG = 0.1  # seconds that a dispatch should take
+AHEAD = 2**24  # bytes of the minibatches in one dispatch, few beside parameters of any size
+MOST = 64  # and their number: what a dispatch costs is then spread over so many steps
+LONG = 0.1  # seconds that a dispatch should take: Ctrl-C and the bar wait no longer
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,11 @@ class Run:
         self.bar = progress_bar(self.wanted.progress, self.wanted.steps, self.done)
         try:
             with Interrupts() as interrupts:
-                while self.done < self.wanted.steps and not self.ended and not (interrupts.came and not self.queue):
+                while self.done < self.wanted.steps and (self.queue or not (self.ended or interrupts.came)):
                     self.advance(interrupts)
                 self.save()
             why = "interrupted" if interrupts.came else "data ended" if self.ended else ""
-            if self.ended:
+            if self.ended and self.done < self.wanted.steps:
                 warnings.warn(f"data ended after {self.done} of {self.wanted.steps} steps.", stacklevel=3)
             return self.fitted(why if self.done < self.wanted.steps else "")
         finally:
@@ -125,7 +125,7 @@ class Run:
                 self.keeper.close()
 
     def fitted(self, why: str = "") -> Fitted:
-        """What there is."""
+        """The training as it is, and why it ended here."""
         return Fitted(self.params, self.state, self.recorder.history(why))
 
     def until(self) -> int:

@@ -13,7 +13,9 @@ from typer import Argument, Option
 
 import adaptx
 from adaptx import optimizers
+from adaptx.engine.transformation import Transformation
 from adaptx.training.files import replacing
+from adaptx.training.finder import LEAST_STEPS
 
 from ..plan.options import Changes
 from ..plan.recipe import optimizer
@@ -27,9 +29,9 @@ Source = Annotated[
 ]  # fmt: skip
 Target = Annotated[str | None, Option(metavar="COLUMN", help="The column (CSV) or array (NPZ) with the class.")]
 Name = Annotated[str, Option("--optimizer", metavar="NAME", help=f"One of {', '.join(optimizers.ALL)}.")]
-Low = Annotated[float, Option(help="The first rate.")]
+Low = Annotated[float, Option(help="The first rate; where rates are several, the first factor on them.")]
 High = Annotated[float, Option(help="The last.")]
-Steps = Annotated[int, Option(help="Of the test.")]
+Steps = Annotated[int, Option(help="Of the test, at least 20.")]
 BatchSize = Annotated[int | None, Option(help=f"Rows of each update [{problem.BATCH} of a data set].")]
 Hidden = Annotated[int, Option(help="Hidden units of the model, of a data set.")]
 Seed = Annotated[int, Option(help="Of the order of rows.")]
@@ -58,7 +60,9 @@ def command(
     for option, number in (("batch-size", batch_size), ("hidden", hidden)):
         if number is not None and number < 1:
             raise InputError(f"--{option} {number}: expected a number of at least 1.")
-    opt = optimizer(name, changes=changes or ())
+    if steps < LEAST_STEPS:
+        raise InputError(f"--steps {steps}: expected a number of at least {LEAST_STEPS}.")
+    opt = checked(name, changes or ())
     one = problem.load(source, target, batch_size, hidden)
     with Console(stderr=True).status(f"{steps} steps"):
         try:
@@ -67,11 +71,27 @@ def command(
                 seed=seed,
             )  # fmt: skip
         except (TypeError, ValueError) as error:
-            raise InputError(f"{one.name}: {error}") from error
+            raise InputError(f"{one.name}, {name}: {error}") from error
     _shown(one.name, name, changes or (), found)
     _written(found, plot, output)
     if plot is not None:
         say(console(), f"Picture: {plot}")
+
+
+def checked(name: str, changes: Sequence[str]) -> Transformation:
+    """The optimizer of a name whose rate can be looked for.
+
+    Raises:
+        InputError: for changes of the rate, and for an optimizer that asks for more than a loss gives.
+    """
+    for text in changes:
+        if text.partition("=")[0].strip() == "learning_rate":
+            raise InputError(f"--set {text}: the learning rate is what is looked for, between --low and --high.")
+    opt = optimizer(name, changes=changes, flags=())
+    more = sorted(opt.requires - {"value", "grad_fn"})
+    if more:
+        raise InputError(f"{name} requires {more[0]}, which a data set has not; use adaptx.find_lr(…, extra=…).")
+    return opt
 
 
 def _written(found: adaptx.RateFound, plot: Path | None, output: Path | None) -> None:
@@ -88,7 +108,7 @@ def _written(found: adaptx.RateFound, plot: Path | None, output: Path | None) ->
 def _write_json(found: adaptx.RateFound, path: Path) -> None:
     numbers = {key: np.asarray(getattr(found, key)).tolist() for key in ("rates", "losses", "smoothed")}
     suggestion = found.suggestion if math.isfinite(found.suggestion) else None
-    text = json.dumps({"suggestion": suggestion, "reason": found.reason, "of": found.what, **numbers}, indent=1)
+    text = json.dumps({"suggestion": suggestion, "reason": found.reason, "what": found.what, **numbers}, indent=1)
     with replacing(path) as file:
         file.write(text + "\n")
 

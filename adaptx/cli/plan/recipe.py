@@ -25,15 +25,16 @@ def optimizer(
     storage: str | None = None,
     exclude: Sequence[str] = (),
     rounding: str | None = None,
+    flags: Sequence[str] = FLAGS,
 ) -> Transformation:
-    """The optimizer of a name, set up as the options of the command line say.
+    """The optimizer of a name, set up as the options of the command line say; `flags` are no keys of `changes`.
 
     Raises:
         InputError: an unknown name, key or value; the sentence lists the valid ones.
     """
     check_name("optimizer", name, optimizers.ALL)
     make: Callable[..., Transformation] = optimizers.ALL[name]
-    given: dict[str, object] = dict(_change(name, text) for text in changes)
+    given: dict[str, object] = dict(_change(name, text, flags) for text in changes)
     if exclude and storage in (None, "f32"):
         raise InputError(f"--storage-exclude {exclude[0]}: nothing to exclude from; add --storage bf16 or int8.")
     if storage is not None:
@@ -61,21 +62,21 @@ def _controller(name: str, rate: float | None) -> Controller:
     return controllers.ALL[name](RATE if rate is None else rate)
 
 
-def keys(name: str) -> list[str]:
+def keys(name: str, flags: Sequence[str]) -> list[str]:
     """What --set may change of an optimizer: its own arguments, then the engine options."""
     own = [p.name for p in inspect.signature(optimizers.ALL[name]).parameters.values() if p.kind is not p.VAR_KEYWORD]
-    return [key for key in dict.fromkeys((*own, *ENGINE_OPTIONS)) if key not in FLAGS]
+    return [key for key in dict.fromkeys((*own, *ENGINE_OPTIONS)) if key not in flags]
 
 
-def _change(name: str, text: str) -> tuple[str, object]:
+def _change(name: str, text: str, flags: Sequence[str]) -> tuple[str, object]:
     key, equals, value = (part.strip() for part in text.partition("="))
+    valid = keys(name, flags)
     if not equals or not key or not value:
-        raise InputError(f"--set {text}: expected key=value, as b1=0.95; the keys are {', '.join(keys(name))}.")
-    if key in FLAGS:
+        raise InputError(f"--set {text}: expected key=value, as b1=0.95; the keys are {', '.join(valid)}.")
+    if key in flags:
         raise InputError(f"--set {text}: {key} has an option of its own; use --{key.replace('_', '-')} {value}.")
-    if key not in keys(name):
-        valid = ", ".join(keys(name))
-        raise InputError(f"--set {text}: {name} has no {key!r}{meant(key, keys(name))}; the keys are {valid}.")
+    if key not in valid:
+        raise InputError(f"--set {text}: {name} has no {key!r}{meant(key, valid)}; the keys are {', '.join(valid)}.")
     if value.lower() in WORDS:
         return key, WORDS[value.lower()]
     try:
