@@ -23,7 +23,7 @@ class Layers(NamedTuple):
     rate: np.ndarray  # (n, m), the median
     rate_high: np.ndarray  # (n, m), quantile 0.9
     still: np.ndarray  # (n, m), share of elements that did not move
-    noise_scale: np.ndarray  # (m,), tr Σ / ‖G‖² in minibatches, over all records; inf where no mean gradient shows
+    noise_scale: np.ndarray  # (m,), tr Σ / ‖G‖² in minibatches, of all records together; inf where E⟨g, g′⟩ ≤ 0
     total_noise_scale: float  # of all leaves together
 
 

@@ -42,14 +42,14 @@ class Watched(Wrapper):
 
     What is 0/0 is NaN. u is what `update` gives, rounded to p's dtype: where rounding keeps the rest (Kahan, master),
     narrow parameters stand still at most steps.
-    ⟨g, g′⟩ is taken of sketches: 256 sums of elements with random signs, exact for leaves of so many elements. What is
-    constant in gradients has a product within some 9 %; noise adds about a sixteenth of ‖g‖² to a single product, which
-    averages out over records: n of them tell noise scales up to about 16 √n from chance.
+    ⟨g, g′⟩ is taken of sketches, 256 sums of elements with random signs, exact for leaves of up to 256 elements. For
+    larger ones a product of two gradients without noise is right within some 9 %, and noise adds about ‖g‖²/16 to it,
+    up or down, which averages out over records: from n of them, noise scales up to about 16 √n can be told.
     """
 
     inner: Transformation
-    every: int = static(default=100)  # steps, ≥ 1
-    keep: int = static(default=128)  # records in the ring, ≥ 1
+    every: int = static(default=100)  # ≥ 1, steps between two records
+    keep: int = static(default=128)  # ≥ 1, the newest records, which are what the ring holds
     family = "watched"
 
     @property
@@ -124,7 +124,7 @@ def _refuse_parts(ps: list[Array]) -> None:
 
 
 def _awaiting(rows: list[Row], g: Array | None) -> Array | None:
-    """g, which to the compiler is known only when the rings are: it would copy what the step changes in place."""
+    """g, as a function of the rings: known before them, it lets the compiler step first, and copy what they need."""
     if g is None or not rows:
         return g
     seen = rows[0]["square"][0]
