@@ -42,6 +42,8 @@ def history(history: Mapping[str, np.ndarray], path: str | os.PathLike | None = 
         history: what `fit` returned.
         path: where to write the picture; None for nowhere.
     """
+    if not isinstance(history, Mapping):
+        raise TypeError(f"plots.history takes arrays by name, got {type(history).__name__}; pass fit(…).history.")
     evaluated = [name for name in history if name.startswith("eval")]
     losses = [name for name in evaluated if name == "eval/loss"]
     others = [name for name in evaluated if name not in losses]
@@ -117,6 +119,8 @@ def finder(found: Any, path: str | os.PathLike | None = None) -> "Figure":
         found: what `find_lr` returned.
         path: where to write the picture; None for nowhere.
     """
+    if not hasattr(found, "smoothed"):
+        raise TypeError(f"plots.finder takes what find_lr returned, got {type(found).__name__}; pass that.")
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
@@ -124,9 +128,11 @@ def finder(found: Any, path: str | os.PathLike | None = None) -> "Figure":
         axes.plot(found.rates, found.smoothed, color=COLORS[0], lw=1.6, label="mean")
         axes.legend(loc="lower left")
         axes.set_xscale("log")
-        low, first = float(np.nanmin(found.smoothed)), float(found.smoothed[0])
-        span = max(first - low, 0.1 * abs(first)) or 1.0
-        axes.set_ylim(low - 0.1 * span, first + 0.6 * span)
+        fine = found.smoothed[np.isfinite(found.smoothed)]
+        if len(fine):
+            low, first = float(fine.min()), float(fine[0])
+            span = max(first - low, 0.1 * abs(first)) or 1.0
+            axes.set_ylim(low - 0.1 * span, first + 0.6 * span)
         axes.set(xlabel=found.what, ylabel="loss")
         if np.isfinite(found.suggestion):
             axes.axvline(found.suggestion, color=COLORS[2], lw=1.2)
@@ -215,8 +221,23 @@ def _figure(draw: Callable[["Figure"], None], size: tuple[float, float], path: s
         figure = figures.Figure(figsize=size, layout="constrained", dpi=150)
         draw(figure)
         if path is not None:
-            figure.savefig(Path(path))
+            _write(figure, Path(path))
     return figure
+
+
+def _write(figure: "Figure", path: Path) -> None:
+    """The picture beside, then under its name: a disk that is full leaves the old one."""
+    kinds = figure.canvas.get_supported_filetypes()
+    if path.suffix[1:].lower() not in kinds or path.is_dir():
+        raise ValueError(
+            f"a picture cannot be written to {str(path)!r}; name a file that ends in .{', .'.join(kinds)}."
+        )
+    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        figure.savefig(beside)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def _steps(history: Mapping[str, np.ndarray], name: str) -> np.ndarray:

@@ -192,6 +192,29 @@ def trained_by_optax(opt, k):
     return p
 
 
+def test_a_micro_batch_of_padding_alone_is_left_out():
+    def masked(p, x, mask, y):
+        return jnp.sum(mask * (x @ p["w"] - y) ** 2) / jnp.sum(mask)
+
+    mask = np.ones((24, 1), np.float32)
+    mask[::2] = 0  # the first of two micro-batches
+    opt = adaptx.sgd(0.1)
+    ends = []
+    for more in (1, adaptx.micro_batches(2, lambda x, mask, y: mask.sum())):
+        p, _, out = adaptx.train_step(masked, opt, accumulate=more)(fresh(), opt.init(P), X, mask, Y)
+        ends.append((out["loss"], p["w"]))
+    for want, came in zip(*ends, strict=True):
+        np.testing.assert_allclose(came, want, rtol=1e-5, atol=1e-6)
+
+
+def test_doubles_are_summed_as_doubles(x64):
+    p, x, y = ({k: np.float64(a) for k, a in P.items()}, np.float64(X), np.float64(Y))
+    opt, grads = adaptx.sgd(1.0), jax.grad(loss)(p, x, y)
+    q, _, _ = adaptx.train_step(loss, opt, accumulate=7)(fresh(p), opt.init(p), x, y)
+    for name in p:
+        np.testing.assert_allclose(p[name] - q[name], grads[name], rtol=1e-12, atol=1e-14)
+
+
 def test_multi_steps_around_an_optimizer_takes_a_step_in_k():
     """optax's own accumulation: gradients of whole calls, in the parameters' dtype."""
     inner = adaptx.adam(0.1)
@@ -229,7 +252,7 @@ WRONG = {
     "weight no number": (lambda: adaptx.train_step(loss, A, accumulate=adaptx.micro_batches(2, weight=lambda x, y: x))(
         fresh(), A.init(P), X, Y), TypeError, "weight must return one number, got float32 of shape"),
     "a flag": (lambda: adaptx.micro_batches(2, leave_out_nonfinite=1), TypeError, "must be True or False"),
-    "rng": (lambda: adaptx.train_step(loss, A, rng="0"), TypeError, "rng must be a seed or one random key"),
+    "rng": (lambda: adaptx.train_step(loss, A, rng="0"), TypeError, "rng must be a seed ≥ 0 or a random key"),
     "no argument rng": (lambda: adaptx.train_step(loss, A, rng=0)(fresh(), A.init(P), X, Y), TypeError,
                         "with rng=key, got 2 batch arguments"),
     "no step number": (lambda: adaptx.train_step(lambda p, rng: p["w"].sum(), optax.sgd(0.1), rng=0)(

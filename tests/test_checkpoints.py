@@ -248,6 +248,28 @@ def test_another_rate_is_told_and_taken(tmp_path):
         trained(adaptx.adam(0.5), 8)
 
 
+def test_folders_of_somebody_else_are_left_alone(tmp_path):
+    for name in ("0", "1"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "digit.txt").write_text("0", "utf-8")
+    with pytest.raises(ValueError, match=r"has a folder [01] that is no checkpoint; name one for them alone"):
+        fit(A, tmp_path, steps=4)
+    assert sorted(x.name for x in tmp_path.iterdir()) == ["0", "1"]
+
+
+@pytest.mark.parametrize("data", [lambda t: (X[:8], Y[:8]), [(X[:8], Y[:8])]], ids=["function", "list"])
+def test_data_of_another_kind_are_refused(data, tmp_path):
+    fit(A, tmp_path, steps=4)
+    with pytest.raises(ValueError, match=r"was written with data='arrays', got '(function|iterated)'"):
+        fit(A, tmp_path, steps=8, data=data)
+
+
+def test_a_training_beyond_its_end_says_so(tmp_path):
+    done = fit(A, tmp_path, steps=4)
+    with pytest.warns(UserWarning, match="checkpoint 4 of .* is beyond steps=3; it is returned as it is"):
+        assert same(fit(A, tmp_path, steps=3)[:2], done[:2])
+
+
 def test_what_is_told_is_sealed(tmp_path):
     fit(A, tmp_path, steps=8)
     about = tmp_path / "8" / "about" / "metadata"

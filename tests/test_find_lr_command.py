@@ -16,6 +16,8 @@ def problem():
     return (lambda p, x: 0.5 * jnp.sum((p - jnp.mean(x)) ** 2)), np.ones(5, np.float32), np.zeros((8, 1), np.float32)
 def two():
     return 1, 2
+def keys():
+    return (lambda p, x: p["zz"].sum()), {"a": np.ones(3, np.float32)}, np.ones((8, 1), np.float32)
 def broken():
     raise RuntimeError("out of order")
 """
@@ -61,6 +63,7 @@ WRONG = {
     "halves": ([":f"], "expected module:function"),
     "two things": (["ranged:two"], "returned 2 things"),
     "it raises": (["ranged:broken"], "raised RuntimeError: out of order"),
+    "it cannot be called": (["ranged:keys"], "look at loss_fn"),
     "a target": (["ranged:problem", "--target", "y"], "leave --target out"),
     "optimizer": (["ranged:problem", "--optimizer", "adm"], "did you mean 'adam'?"),
     "range": (["ranged:problem", "--low", "1", "--high", "0.1"], "low must be less than high"),

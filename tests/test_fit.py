@@ -88,6 +88,33 @@ def test_every_minibatch_of_an_iterator_is_trained_on(count):
     assert (len(fitted.history["loss"]), fitted.history.stopped) == (count, "")
 
 
+def test_a_call_that_is_refused_touches_no_log(tmp_path):
+    log = tmp_path / "notes.txt"
+    log.write_text("precious\n", "utf-8")
+    with pytest.raises(TypeError):
+        fit(data=X, log=log)
+    assert log.read_text("utf-8") == "precious\n"
+
+
+def test_what_goes_wrong_on_the_way_saves_what_there_is(tmp_path):
+    def broken(p):
+        raise RuntimeError("out of order")
+
+    with pytest.raises(RuntimeError, match="out of order"):
+        fit(eval_fn=broken, eval_every=7, checkpoint=tmp_path)
+    assert [x.name for x in tmp_path.iterdir()] == ["7"]
+    assert same(fit(checkpoint=tmp_path)[:2], fit()[:2])
+
+
+def test_a_number_of_micro_batches_is_their_mean():
+    def with_aux(p, x, y):
+        return loss(p, x, y), {"x": jnp.mean(x), "all": x}
+
+    h = fit(loss_fn=with_aux, has_aux=True, accumulate=3, steps=2).history
+    assert list(h) == ["loss", "aux/x", "learning_rate"]
+    np.testing.assert_allclose(h["aux/x"], X.mean(), rtol=1e-5)
+
+
 def test_nothing_that_was_given_is_touched():
     p = fresh()
     state = A.init(p)
@@ -337,7 +364,16 @@ WRONG = {
     ),
     "eval_fn": ({"eval_fn": 3}, TypeError, "eval_fn must be a function of params"),
     "eval_fn's result": ({"eval_fn": lambda p: p["w"], "steps": 1}, TypeError, r"got .* of shape \(5, 5\); reduce it"),
-    "eval_every": ({"eval_every": 0}, ValueError, "eval_every must be an integer ≥ 1"),
+    "eval_every alone": ({"eval_every": 2}, TypeError, "is for eval_fn, which is None"),
+    "empty data": ({"data": []}, ValueError, "data ended before the first step"),
+    "None as data": ({"data": lambda t: None}, TypeError, r"data\(0\) returned None"),
+    "text as data": ({"data": "abc"}, TypeError, "data must be arrays"),
+    "a log that cannot be": ({"log": "/proc/none/run.jsonl"}, OSError, "log='/proc/none/run.jsonl' cannot be written"),
+    "a folder that cannot be": ({"checkpoint": "/proc/none/x"}, OSError, "checkpoint='/proc/none/x' cannot be made"),
+    "eval_fn of None": ({"eval_fn": lambda p: None}, TypeError, "real number or a dict of them, got NoneType; reduce"),
+    "eval_fn of text": ({"eval_fn": lambda p: {"a": "x"}}, TypeError, "got str at 'a'"),
+    "eval_fn of complex": ({"eval_fn": lambda p: 1j}, TypeError, "got complex"),
+    "eval_every": ({"eval_every": 0, "eval_fn": lambda p: 1.0}, ValueError, "eval_every must be an integer ≥ 1"),
     "log": ({"log": 3}, TypeError, "log must be a path for JSON lines"),
     "a class as log": ({"log": Kept}, TypeError, "log must be a path"),
     "log_every": ({"log_every": 0}, ValueError, "log_every must be"),

@@ -74,3 +74,39 @@ def test_a_finder():
 
 def test_hues_are_as_many_as_curves_may_be():
     assert len(set(plots.COLORS)) == len(plots.COLORS) == 9
+
+
+def test_a_finder_of_nothing_finite_is_drawn():
+    def broken(p, x, y):
+        return loss(p, x, y) * np.nan
+
+    assert adaptx.find_lr(broken, adaptx.adam(), P, (X, Y), steps=20).plot().axes
+
+
+def test_a_disk_that_fills_leaves_the_old_picture(tmp_path, monkeypatch):
+    def half(self, path, **options):
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    old = tmp_path / "old.png"
+    old.write_bytes(b"old")
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", half)
+    with pytest.raises(OSError, match="No space"):
+        plots.schedule(0.1, 3, old)
+    assert [(x.name, x.read_bytes()) for x in tmp_path.iterdir()] == [("old.png", b"old")]
+
+
+WRONG = {
+    "a folder": (lambda folder: plots.schedule(0.1, 3, folder), ValueError, "name a file that ends in"),
+    "no ending": (lambda folder: plots.schedule(0.1, 3, folder / "a"), ValueError, "name a file that ends in"),
+    "all of fit": (lambda folder: plots.history((1, 2)), TypeError, r"got tuple; pass fit\(…\).history"),
+    "no finder": (lambda folder: plots.finder({}), TypeError, "takes what find_lr returned, got dict"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_calls_are_refused(name, tmp_path):
+    call, error, words = WRONG[name]
+    with pytest.raises(error, match=words):
+        call(tmp_path)
+    assert not list(tmp_path.iterdir())

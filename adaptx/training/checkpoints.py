@@ -78,7 +78,10 @@ class Keeper:
 
     def __init__(self, where: Checkpoints):
         self._ocp, self.where = orbax(), where
-        where.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            where.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"checkpoint={str(where.folder)!r} cannot be made ({error}); name another folder.") from error
         options = self._ocp.CheckpointManagerOptions(max_to_keep=where.keep, cleanup_tmp_directories=True)
         self._manager = self._ocp.CheckpointManager(where.folder, options=options)
 

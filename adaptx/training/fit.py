@@ -75,14 +75,14 @@ def fit(
             it, and ends with the bitwise same numbers as one that was never interrupted: params= and state= are then
             those of the checkpoint. Data of other sizes, another seed and other arrays are refused; another optimizer
             whose state is alike, such as one of another rate, is told in a warning; loss_fn, eval_fn, accumulate= and
-            what the data hold are not compared.
+            what the data hold are not compared, nor are optax's optimizers. An error on the way saves what there is.
         log: a path for JSON lines, a file that is begun anew unless the training goes on; or something with
             log(values, step=) and finish(), as a run of Weights & Biases is; or several of these.
         progress: whether a bar is shown, where standard error is a terminal.
         seed: ≥ 0, of the order of rows and of what loss_fn draws.
         state: of an earlier training, as opt returned it; None for opt.init(params).
         has_aux: whether loss_fn returns auxiliary outputs; those that are single numbers are in the history, as
-            "aux/name", the others are not kept.
+            "aux/name" (with accumulate their mean over micro-batches), the others are not kept.
         extra: what the optimizer requires besides the loss, as `train_step` takes it.
         remainder: of arrays, what becomes of rows that do not fill a minibatch at the end of an epoch: "drop" (others
             are left out in every epoch), "keep" (a smaller minibatch), "error".
@@ -100,7 +100,7 @@ def fit(
     """
     source = as_source(data, batch_size, whole("seed", seed, 0), remainder)
     wanted = Wanted(
-        steps=whole("steps", steps, 1), eval_fn=check_eval(eval_fn),
+        steps=whole("steps", steps, 1), eval_fn=check_eval(eval_fn, eval_every),
         eval_every=-(-steps // 10) if eval_every is None else whole("eval_every", eval_every, 1),
         progress=flag("progress", progress), log=log, log_every=whole("log_every", log_every, 1), seed=seed,
         optimizer=re.sub(" at 0x[0-9a-f]+", "", repr(opt)) if isinstance(opt, Transformation) else "",
@@ -126,8 +126,10 @@ def takes_rng(loss_fn: Loss) -> bool:
         return False
 
 
-def check_eval(eval_fn: PyTree) -> PyTree:
-    """That eval_fn is a function of params, or None."""
+def check_eval(eval_fn: PyTree, eval_every: int | None) -> PyTree:
+    """That eval_fn is a function of params, or None, and so is eval_every then."""
+    if eval_fn is None and eval_every is not None:
+        raise TypeError(f"eval_every={eval_every!r} is for eval_fn, which is None; pass one, or leave eval_every out.")
     if eval_fn is not None and not callable(eval_fn):
         raise TypeError(f"eval_fn must be a function of params, got {type(eval_fn).__name__}; pass one, or None.")
     return eval_fn

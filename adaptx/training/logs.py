@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import IO, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import PyTree
@@ -47,11 +47,20 @@ class JsonLines:
             raise IsADirectoryError(
                 f"log={str(path)!r} is a directory, expected a file for JSON lines; name one in it."
             )
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        kept = self._before(begin) if begin and self.path.exists() else []
-        with replacing(self.path) as file:
-            file.writelines(kept)
-        self._file = self.path.open("a", encoding="utf-8")
+        self._begin, self._file = begin, None
+
+    def _opened(self) -> IO[str]:
+        """The file, which is touched no sooner than there is something to write."""
+        if self._file is None:
+            try:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                kept = self._before(self._begin) if self._begin and self.path.exists() else []
+                with replacing(self.path) as file:
+                    file.writelines(kept)
+                self._file = self.path.open("a", encoding="utf-8")
+            except OSError as error:
+                raise OSError(f"log={str(self.path)!r} cannot be written ({error}); name another path.") from error
+        return self._file
 
     def _before(self, step: int) -> list[str]:
         """The whole lines that were written before so many steps were saved."""
@@ -67,13 +76,14 @@ class JsonLines:
 
     def log(self, values: dict[str, float], step: int) -> None:
         """Append a line."""
-        self._file.write(json.dumps({"step": step, **{k: x if math.isfinite(x) else None for k, x in values.items()}}))
-        self._file.write("\n")
-        self._file.flush()
+        file = self._opened()
+        file.write(json.dumps({"step": step, **{k: x if math.isfinite(x) else None for k, x in values.items()}}) + "\n")
+        file.flush()
 
     def finish(self) -> None:
         """Close the file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
 class Logs:

@@ -34,11 +34,13 @@ def stretch(
 ) -> Stretch:  # fmt: skip
     """The first `count` of the minibatches stacked in batches, one step each; fewer where one is not finite."""
 
+    parts = structure.micro.count > 1
+
     def step(carry: tuple[list[PyTree], PyTree], i: Array):
         batch = jax.tree.map(lambda x: lax.dynamic_index_in_dim(x, i, keepdims=False), batches)
         now = given if given.step is None else given._replace(step=given.step + i)
         arrays, state, out = one_step(structure, rest, now, carry, batch, guarded)
-        return arrays, state, {name: x for name, x in out.items() if name != "aux"} | numbers(out.get("aux"))
+        return arrays, state, {name: x for name, x in out.items() if name != "aux"} | numbers(out.get("aux"), parts)
 
     rows = jax.tree.leaves(batches)[0].shape[0]
     shapes = jax.eval_shape(step, (arrays, state), jnp.int32(0))[2]
@@ -57,10 +59,11 @@ def stretch(
     return lax.while_loop(more, body, Stretch(arrays, state, outs, jnp.int32(0), jnp.int32(FINE)))
 
 
-def numbers(aux: PyTree) -> dict[str, Array]:
-    """The single numbers among auxiliary outputs, by path: "aux/accuracy"."""
+def numbers(aux: PyTree, parts: bool) -> dict[str, Array]:
+    """The single numbers among auxiliary outputs, by path: "aux/accuracy"; of those of several parts, the means."""
     found = {}
     for path, x in jax.tree_util.tree_leaves_with_path(aux):
+        x = jnp.mean(x, 0) if parts and jnp.ndim(x) == 1 and jnp.issubdtype(x.dtype, jnp.number) else x
         if jnp.ndim(x) == 0 and jnp.issubdtype(jnp.result_type(x), jnp.number):
             name = "/".join(str(getattr(key, "key", getattr(key, "idx", getattr(key, "name", key)))) for key in path)
             found[f"aux/{name}" if name else "aux"] = jnp.asarray(x, jnp.float32)

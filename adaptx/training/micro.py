@@ -103,6 +103,8 @@ def over_all(mean: Mean, batch: Batch, key: Array | None, how: MicroBatches) -> 
     def one(total: Total, at: tuple[Batch, Array, PyTree]) -> tuple[Total, tuple[PyTree, Array]]:
         piece, w, its_key = at
         found, second = mean(its_key, *piece)
+        if how.weight is not None:  # one of nothing but padding has a mean of 0/0
+            found = jax.tree.map(lambda x: jnp.where(w == 0, 0, x), found)
         if not how.leave_out_nonfinite:
             return Total(total.weight, plus(total.sums, found, w)), (second, jnp.ones((), bool))
         good = finite(found)
@@ -151,7 +153,7 @@ def appended(stack: PyTree, last: PyTree) -> PyTree:
 def normalized(full: Batch, last: Batch | None, sizes: list[int], how: MicroBatches) -> Array:
     """The weights of the micro-batches, of sum 1, so that no sum is larger than the largest gradient."""
     if how.weight is None:
-        return jnp.array(np.array(sizes) / sum(sizes), jnp.float32)
+        return jnp.array(np.array(sizes) / sum(sizes), widest())
     found = lax.map(lambda piece: weighed(how, piece), full)
     found = found if last is None else jnp.append(found, weighed(how, last))
     return found / jnp.sum(found)
@@ -165,7 +167,12 @@ def weighed(how: MicroBatches, piece: Batch) -> Array:
             f"weight must return one number, got {getattr(found, 'dtype', type(found).__name__)} of shape "
             f"{jnp.shape(found)}; sum it, as in mask.sum()."
         )
-    return jnp.asarray(found, jnp.float32)
+    return jnp.asarray(found, widest())
+
+
+def widest() -> np.dtype:
+    """The dtype of weights: that of Python's floats, which is f64 where that is enabled."""
+    return jnp.result_type(float)
 
 
 def cut(batch: Batch, count: int) -> tuple[Batch, Batch | None, list[int]]:

@@ -62,10 +62,17 @@ def measured(found: PyTree, under: str = "eval") -> dict[str, float]:
     given = found if isinstance(found, Mapping) else {"": found}
     out = {}
     for name, x in given.items():
-        if np.ndim(x) or not jnp.issubdtype(jnp.result_type(x), jnp.number):
+        number = isinstance(x, (int, float, np.generic, np.ndarray, jax.Array))
+        if not number or np.ndim(x) or not real(jnp.result_type(x)):
+            shape = f" of shape {np.shape(x)}" if number else ""
             raise TypeError(
-                f"eval_fn must return a number or a dict of numbers, got {type(x).__name__} of shape {np.shape(x)}"
+                f"eval_fn must return a real number or a dict of them, got {type(x).__name__}{shape}"
                 f"{f' at {name!r}' if name else ''}; reduce it, as in jnp.mean."
             )
         out[f"{under}/{name}" if name else under] = float(x)
     return out
+
+
+def real(dtype: np.dtype) -> bool:
+    """Whether its values are real numbers, or true and false."""
+    return any(jnp.issubdtype(dtype, kind) for kind in (jnp.floating, jnp.integer, jnp.bool_))

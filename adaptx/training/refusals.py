@@ -89,14 +89,14 @@ def as_key(rng: PyTree) -> Array | None:
     """
     if rng is None:
         return None
-    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool):
+    if isinstance(rng, (int, np.integer)) and not isinstance(rng, bool) and rng >= 0:
         return jax.random.key(int(rng))
     if isinstance(rng, jax.Array) and jnp.issubdtype(rng.dtype, jax.dtypes.prng_key) and rng.ndim == 0:
         return rng
     if isinstance(rng, jax.Array) and rng.dtype == jnp.uint32 and rng.ndim == 1:
         return jax.random.wrap_key_data(rng)
     raise TypeError(
-        f"rng must be a seed or one random key, got {rng!r} ({type(rng).__name__}); pass an int or jax.random.key(0)."
+        f"rng must be a seed ≥ 0 or a random key, got {rng!r} ({type(rng).__name__}); pass an int or jax.random.key(0)."
     )
 
 

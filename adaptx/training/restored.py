@@ -16,6 +16,9 @@ from .history import History, Series
 ELSEWHERE = ("RESOURCE_EXHAUSTED", "PERMISSION_DENIED", "Permission denied", "Too many open files", "Cannot allocate")
 
 
+MARKS = ("about", "arrays", "history", "_CHECKPOINT_METADATA")  # what lies in a checkpoint
+
+
 class DamagedError(ValueError):
     """A checkpoint that is not what was written."""
 
@@ -34,6 +37,8 @@ def newest(where: Checkpoints, wanted: Named) -> Saved | None:
     with ocp.CheckpointManager(where.folder, options=ocp.CheckpointManagerOptions(create=False)) as manager:
         steps = sorted(manager.all_steps(), reverse=True)  # what was cut off while it was written is none of these
     for step in steps:
+        refuse_others_folder(where, step)
+    for step in steps:
         try:
             return read(where, step, wanted)
         except DamagedError as error:
@@ -44,6 +49,15 @@ def newest(where: Checkpoints, wanted: Named) -> Saved | None:
     if steps:
         raise ValueError(f"all checkpoints of {where.folder} are damaged; name another folder to begin anew.")
     return None
+
+
+def refuse_others_folder(where: Checkpoints, step: int) -> None:
+    """Raise ValueError for a folder that is named as a checkpoint is, but is none: nobody may rename or delete it."""
+    inside = {x.name for x in (where.folder / f"{step}").iterdir()}
+    if inside and inside.isdisjoint(MARKS):
+        raise ValueError(
+            f"checkpoint={str(where.folder)!r} has a folder {step} that is no checkpoint; name one for them alone."
+        )
 
 
 def unused(path: Path) -> Path:

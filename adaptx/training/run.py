@@ -1,5 +1,6 @@
 """A training while it runs: stretches of steps, and what happens between them."""
 
+import contextlib
 import time
 import warnings
 from collections.abc import Callable, Mapping
@@ -92,6 +93,9 @@ class Run:
         if saved is not None:
             refuse_other_facts(where, saved, self.facts)
             warn_of_another(where, saved, self.wanted.optimizer)
+            if saved.step > self.wanted.steps:
+                warnings.warn(f"checkpoint {saved.step} of {where.folder} is beyond steps={self.wanted.steps}; it is "
+                              "returned as it is.", stacklevel=5)  # fmt: skip
             self.arrays, self.state = put_back(saved.arrays, self.params, self.state)
             self.done = self.fetched = saved.step
             self.recorder = Recorder(saved.history)
@@ -115,9 +119,15 @@ class Run:
                     self.advance(interrupts)
                 self.save()
             why = "interrupted" if interrupts.came else "data ended" if self.ended else ""
+            if self.ended and not self.done:
+                raise ValueError("data ended before the first step; pass at least one minibatch.")
             if self.ended and self.done < self.wanted.steps:
                 warnings.warn(f"data ended after {self.done} of {self.wanted.steps} steps.", stacklevel=3)
             return self.fitted(why if self.done < self.wanted.steps else "")
+        except Exception:
+            with contextlib.suppress(Exception):  # what went wrong first is what is raised
+                self.save()
+            raise
         finally:
             self.bar.finish()
             self.logs.finish()
@@ -179,9 +189,9 @@ class Run:
 
     def recorded(self, taken: int, values: Mapping[str, np.ndarray]) -> None:
         """Count, write and show what some steps measured."""
-        self.recorder.add(self.done, values)
-        self.logs.steps(self.done, values, self.wanted.steps - 1)
-        self.done += taken
+        first, self.done = self.done, self.done + taken  # and then what may fail, a log
+        self.recorder.add(first, values)
+        self.logs.steps(first, values, self.wanted.steps - 1)
         self.bar.moved(self.done, values)
 
     def between(self) -> None:

@@ -31,8 +31,8 @@ class Source(ABC):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What must be the same when a training goes on."""
-        return {}
+        """What must be the same when a training goes on: what kind of data there is, and more."""
+        return {"data": type(self).__name__.lower()}
 
 
 class Arrays(Source):
@@ -71,7 +71,7 @@ class Arrays(Source):
     @property
     def facts(self) -> dict[str, Any]:
         """What the order of the rows depends on, besides the seed."""
-        return self._facts
+        return super().facts | self._facts
 
 
 class Function(Source):
@@ -81,8 +81,11 @@ class Function(Source):
         self._function = function
 
     def batch(self, step: int) -> Batch:
-        """What it gives."""
-        return _as_tuple(self._function(step))
+        """The function's value."""
+        found = self._function(step)
+        if found is None:
+            raise TypeError(f"data({step}) returned None, expected a minibatch; return arrays, such as (x, y).")
+        return _as_tuple(found)
 
 
 class Iterated(Source):
@@ -137,7 +140,7 @@ def as_source(data: PyTree, batch_size: int | None, seed: int, remainder: str) -
     one_of("remainder", remainder, REMAINDERS)
     if _is_arrays(data):
         return Arrays(data, batch_size, seed, remainder)
-    if not callable(data) and not isinstance(data, Iterable):
+    if isinstance(data, str) or (not callable(data) and not isinstance(data, Iterable)):
         raise TypeError(
             f"data must be arrays, an iterator of minibatches or a function of the step, got {type(data).__name__}; "
             "pass for example (x, y) with rows along the first axes."

@@ -72,6 +72,8 @@ def command(
             )  # fmt: skip
         except (TypeError, ValueError) as error:
             raise InputError(f"{one.name}, {name}: {error}") from error
+        except Exception as error:  # of a function that is the user's
+            raise InputError(f"{one.name}, {name}: {cause(error)}; look at loss_fn.") from error
     _shown(one.name, name, changes or (), found)
     _written(found, plot, output)
     if plot is not None:
