@@ -30,6 +30,12 @@ def test_a_history():
     assert rate.get_xlabel() == "steps"
 
 
+def test_the_running_mean_lies_on_a_line():
+    line = np.arange(300.0)
+    drawn = curves(History({"loss": Series(np.arange(300), line)}).plot().axes[0])["loss"]
+    np.testing.assert_allclose(drawn[:, 1], drawn[:, 0], atol=0.51)
+
+
 def test_what_fit_measured_is_drawn(tmp_path):
     done = adaptx.fit(loss, adaptx.adam(0.1), P, (X, Y), steps=12, batch_size=8, progress=False)
     figure = done.history.plot(tmp_path / "history.svg")

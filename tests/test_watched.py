@@ -99,6 +99,15 @@ def test_update_measures_what_it_hands_out():
     np.testing.assert_allclose(adaptx.layers(state).cosine[0], 1, rtol=1e-6)
 
 
+def test_products_are_of_gradients_at_successive_steps():
+    """Of gradients that turn around at every step they are negative, though those two steps apart are the same."""
+    opt, p = adaptx.watched(adaptx.sgd(1e-6), 2, 8), {"x": jnp.ones(5)}
+    state, step = opt.init(p), jax.jit(opt.step)
+    for t in range(6):
+        p, state = step({"x": jnp.full(5, 1.0 if t % 2 else -1.0)}, state, p)
+    assert adaptx.layers(state).noise_scale.tolist() == [np.inf]
+
+
 @pytest.mark.parametrize("size", [100, pytest.param(5000, marks=pytest.mark.slow)])
 def test_the_noise_scale_is_that_of_the_noise(size):
     """Gradients G + noise of variance s² an element: tr Σ / ‖G‖² = n s² / ‖G‖², here 9."""

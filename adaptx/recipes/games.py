@@ -12,9 +12,9 @@ from .pieces import each, falling, merged, real, routed
 
 def gan(
     total_steps: int,
-    learning_rate: float = 3e-4,
+    learning_rate: float = 1e-3,
     *,
-    ratio: float = 4.0,
+    ratio: float = 2.0,
     generator: str = "^gen",
     discriminator: str = "^disc",
     average: float = 0.99,
