@@ -48,6 +48,9 @@ def fine_tuning(
 ) -> Optimizer:
     """Fine-tuning: AdamW whose rate falls from layer to layer toward the input, which is to change least.
 
+    Measured (held-out cross entropy, new digits): 0.96 times that of AdamW at its default rate, 0.93 times where
+    the rates of both are tuned (`benchmarks/recipes.py`).
+
     Args:
         total_steps: of the training, ≥ 1: a warm-up over a tenth, then a line down to 0.
         learning_rate: > 0, the largest, of the last layer; 1e-4 or less for networks of 10⁸ parameters.
@@ -85,6 +88,9 @@ def lora(
     **options: Any,
 ) -> Route:
     """Low-rank adapters W + B A: AdamW on A, at a larger rate on B, which starts at 0, and nothing on all else.
+
+    Measured (held-out cross entropy, new digits): 1.01 times that of AdamW at its default rate, 1.01 times where
+    the rates of both are tuned (`benchmarks/recipes.py`).
 
     Args:
         total_steps: of the training, ≥ 1: a cosine after a warm-up.

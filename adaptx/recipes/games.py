@@ -26,6 +26,9 @@ def gan(
     parameters under `jax.lax.stop_gradient`. `adaptx.eval_params` gives the averages, of which the generator's is what
     to use.
 
+    Measured (energy distance to eight Gaussians): 1.49 times that of AdamW at its default rate, 1.31 times where
+    the rates of both are tuned (`benchmarks/recipes.py`).
+
     Args:
         total_steps: of the training, ≥ 1; rates fall to 0 along a line.
         learning_rate: > 0, the first of the generator.
@@ -50,6 +53,9 @@ def gan(
 
 def policy_gradient(total_steps: int, learning_rate: float = 3e-3, max_norm: float = 0.5, **options: Any) -> Optimizer:
     """Policy gradients, PPO among them: Adam with a large ε, clipped gradients, a rate that falls to 0 along a line.
+
+    Measured (1 + steps of 200 at which the pole has fallen): 0.21 times that of AdamW at its default rate, 1.04
+    times where the rates of both are tuned (`benchmarks/recipes.py`).
 
     Args:
         total_steps: of the optimizer over the whole training (updates × epochs × minibatches), ≥ 1.

@@ -16,6 +16,9 @@ from .pieces import each, merged, real, routed, warm_cosine
 def cnn(total_steps: int, learning_rate: float = 0.1, weight_decay: float = 5e-4, **options: Any) -> Optimizer:
     """Convolutional networks: Nesterov's momentum, a cosine after a warm-up, decay of kernels alone.
 
+    Measured (held-out cross entropy, digits): 0.46 times that of AdamW at its default rate, 0.99 times where the
+    rates of both are tuned (`benchmarks/recipes.py`).
+
     Args:
         total_steps: of the training, ≥ 1.
         learning_rate: > 0, the largest.
@@ -30,6 +33,9 @@ def cnn(total_steps: int, learning_rate: float = 0.1, weight_decay: float = 5e-4
 
 def rnn(total_steps: int, learning_rate: float = 5e-3, max_norm: float = 1.0, **options: Any) -> Optimizer:
     """Recurrent networks: Adam on gradients that are clipped by their norm, a cosine after a warm-up, no decay.
+
+    Measured (held-out cross entropy, characters): 0.87 times that of AdamW at its default rate, 1.02 times where
+    the rates of both are tuned (`benchmarks/recipes.py`).
 
     Args:
         total_steps: of the training, ≥ 1.
@@ -53,6 +59,9 @@ def transformer(
     **options: Any,
 ) -> Transformation:
     """Transformers: Muon on hidden matrices, AdamW on embeddings, heads, biases and norms, a cosine after a warm-up.
+
+    Measured (held-out cross entropy, characters): 0.86 times that of AdamW at its default rate, 0.90 times where
+    the rates of both are tuned (`benchmarks/recipes.py`).
 
     Args:
         total_steps: of the training, ≥ 1.
@@ -90,6 +99,9 @@ def recommender(
     have; Adam would move it on, by memory. Its rate is constant, as AdaGrad's own sums make it fall row by row. No
     weight decay, which would shrink the rare rows.
 
+    Measured (cross entropy of new clicks): 0.88 times that of AdamW at its default rate, 0.99 times where the rates
+    of both are tuned (`benchmarks/recipes.py`).
+
     Args:
         total_steps: of the training, ≥ 1: Adam's rate falls to 0 along a cosine over them.
         learning_rate: > 0, the first of Adam.
@@ -114,6 +126,9 @@ def tabular(
     total_steps: int, learning_rate: float = 3e-3, weight_decay: float = 0.1, *, average: float = 0.98, **options: Any
 ) -> Averaged:
     """Networks on tables: AdamW with decay of matrices alone, a cosine after a warm-up, and averaged parameters.
+
+    Measured (held-out squared error over the variance, diabetes): 0.96 times that of AdamW at its default rate,
+    0.97 times where the rates of both are tuned (`benchmarks/recipes.py`).
 
     Args:
         total_steps: of the training, ≥ 1.
