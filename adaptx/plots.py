@@ -4,35 +4,20 @@ Every function returns a `matplotlib.figure.Figure`, and writes it where a path 
 stay apart under every common color blindness; rates and losses that are positive have logarithmic axes.
 """
 
-import importlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from .checks import whole
+from .drawing import COLORS, MOST_LABELS, PALE, colored, curve, drawn, finished, labelled, some, steps_of, values_at
 from .wrappers import layers as read_layers
 from .wrappers.layers import Layers
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-# Paul Tol's "muted" scheme
-COLORS = ("#332288", "#117733", "#cc6677", "#882255", "#44aa99", "#aa4499", "#999933", "#0077bb", "#b8860b")
-INK, PALE = "#3f3f46", "#d4d4d8"
-STYLE: dict[str, Any] = {
-    "svg.fonttype": "none", "font.size": 9, "axes.edgecolor": "#a1a1aa", "axes.labelcolor": INK,
-    "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": "#f0f0f2",
-    "xtick.color": INK, "ytick.color": INK, "legend.frameon": False,
-}  # fmt: skip
-MOST_LABELS = 24  # of leaves
-WINDOW = 0.02  # of a curve, of the mean that is drawn over it
 
 
 def history(history: Mapping[str, np.ndarray], path: str | os.PathLike | None = None) -> "Figure":
@@ -56,11 +41,11 @@ def history(history: Mapping[str, np.ndarray], path: str | os.PathLike | None = 
         every = figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0]
         for axes, (names, label) in zip(every, panels, strict=True):
             for color, name in zip(cycle(COLORS), [name for name in names if name in history], strict=False):
-                _curve(axes, _steps(history, name), history[name], color, name, smooth=label == "loss")
-            _finish(axes, [history[name] for name in names if name in history], label, len(names) > 1)
+                curve(axes, steps_of(history, name), history[name], color, name, smooth=label == "loss")
+            finished(axes, [history[name] for name in names if name in history], label, len(names) > 1)
         every[-1].set_xlabel("steps")
 
-    return _figure(draw, (6.4, 1.2 + 1.8 * len(panels)), path)
+    return drawn(draw, (6.4, 1.2 + 1.8 * len(panels)), path)
 
 
 def learning_rates(
@@ -86,10 +71,10 @@ def learning_rates(
         axes = figure.subplots()
         for color, (name, values) in zip(COLORS, curves.items(), strict=False):
             axes.plot(np.arange(len(values)), values, color=color, label=name, lw=1.4)
-        _finish(axes, list(curves.values()), "learning rate", len(curves) > 1)
+        finished(axes, list(curves.values()), "learning rate", len(curves) > 1)
         axes.set_xlabel("steps")
 
-    return _figure(draw, (6.4, 3.2), path)
+    return drawn(draw, (6.4, 3.2), path)
 
 
 def schedule(schedule: Callable[[Any], Any] | float, steps: int, path: str | os.PathLike | None = None) -> "Figure":
@@ -101,15 +86,16 @@ def schedule(schedule: Callable[[Any], Any] | float, steps: int, path: str | os.
         path: where to write the picture; None for nowhere.
     """
     whole("steps", steps, 1)
-    curve = values(schedule, _some(steps)) if callable(schedule) else np.full(len(_some(steps)), schedule)
+    at = some(steps)
+    values = values_at(schedule, at) if callable(schedule) else np.full(len(at), schedule)
 
     def draw(figure: "Figure") -> None:
         axes = figure.subplots()
-        axes.plot(_some(steps), curve, color=COLORS[0], lw=1.4)
-        _finish(axes, [curve], "value", legend=False)
+        axes.plot(at, values, color=COLORS[0], lw=1.4)
+        finished(axes, [values], "value", legend=False)
         axes.set_xlabel("steps")
 
-    return _figure(draw, (6.4, 3.2), path)
+    return drawn(draw, (6.4, 3.2), path)
 
 
 def finder(found: Any, path: str | os.PathLike | None = None) -> "Figure":
@@ -139,7 +125,7 @@ def finder(found: Any, path: str | os.PathLike | None = None) -> "Figure":
             axes.annotate(f"{found.suggestion:.2g}", (found.suggestion, 1), (4, -4), ("data", "axes fraction"),
                           "offset points", color=COLORS[2], va="top")  # fmt: skip
 
-    return _figure(draw, (6.4, 3.2), path)
+    return drawn(draw, (6.4, 3.2), path)
 
 
 def layers(seen: Any, path: str | os.PathLike | None = None) -> "Figure":
@@ -169,8 +155,8 @@ def layers(seen: Any, path: str | os.PathLike | None = None) -> "Figure":
     def draw(figure: "Figure") -> None:
         every = figure.subplots(len(panels), 2, sharey=True, sharex="col", width_ratios=(12, 2))
         for (label, values, limits), (axes, side) in zip(panels, every, strict=True):
-            _map(figure, axes, seen.steps, values, limits, label)
-            _named(axes, seen.paths)
+            colored(figure, axes, seen.steps, values, limits, label)
+            labelled(axes, seen.paths)
             side.axis("off")
         side = every[0, 1]
         side.axis("on")
@@ -180,108 +166,4 @@ def layers(seen: Any, path: str | os.PathLike | None = None) -> "Figure":
         side.tick_params(labelbottom=True)
         every[-1, 0].set_xlabel("steps")
 
-    return _figure(draw, (7.4, height), path)
-
-
-def _map(
-    figure: "Figure",
-    axes: "Axes",
-    steps: np.ndarray,
-    values: np.ndarray,
-    limits: tuple[float, float] | None,
-    label: str,
-) -> None:
-    """Values (steps, leaves) as colors, the first leaf on top; what is not finite stays white."""
-    fine = values[np.isfinite(values)]
-    low, high = limits or ((float(fine.min()), float(fine.max())) if fine.size else (0.0, 1.0))
-    width = (steps[-1] - steps[0]) / max(1, len(steps) - 1) or 1
-    masked = np.ma.masked_invalid(values.T)
-    edges = (steps[0] - width / 2, steps[-1] + width / 2, values.shape[1] - 0.5, -0.5)
-    image = axes.imshow(masked, aspect="auto", interpolation="nearest", cmap="cividis", vmin=low,
-                        vmax=high if high > low else low + 1, extent=edges)  # fmt: skip
-    axes.grid(visible=False)
-    axes.set_title(label, fontsize=8, loc="left")
-    figure.colorbar(image, ax=axes, pad=0.01, aspect=12)
-
-
-def _named(axes: "Axes", paths: Sequence[str]) -> None:
-    """Names of leaves, as many as can be read."""
-    places = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), MOST_LABELS)).astype(int))
-    axes.set_yticks(places, [str(paths[int(i)]) for i in places], fontsize=6)
-
-
-def _figure(draw: Callable[["Figure"], None], size: tuple[float, float], path: str | os.PathLike | None) -> "Figure":
-    """A figure that is drawn and, where a path is given, written."""
-    try:
-        matplotlib = importlib.import_module("matplotlib")
-        figures = importlib.import_module("matplotlib.figure")
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("pictures need matplotlib: pip install 'adaptx[train]'.") from error
-    with matplotlib.rc_context(STYLE):
-        figure = figures.Figure(figsize=size, layout="constrained", dpi=150)
-        draw(figure)
-        if path is not None:
-            _write(figure, Path(path))
-    return figure
-
-
-def _write(figure: "Figure", path: Path) -> None:
-    """The picture beside, then under its name: a disk that is full leaves the old one."""
-    kinds = figure.canvas.get_supported_filetypes()
-    if path.suffix[1:].lower() not in kinds or path.is_dir():
-        raise ValueError(
-            f"a picture cannot be written to {str(path)!r}; name a file that ends in .{', .'.join(kinds)}."
-        )
-    beside = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        figure.savefig(beside)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _steps(history: Mapping[str, np.ndarray], name: str) -> np.ndarray:
-    """After how many steps the values of a name were measured."""
-    steps = getattr(history, "steps", None)
-    return np.asarray(steps(name) if callable(steps) else np.arange(len(history[name])))
-
-
-def _curve(axes: "Axes", steps: np.ndarray, values: np.ndarray, color: str, label: str, smooth: bool) -> None:
-    """A curve; what is noisy in pale, with its running mean."""
-    width = max(1, round(WINDOW * len(values))) if smooth else 1
-    if width < 3:
-        axes.plot(steps, values, color=color, lw=1.4, label=label, marker="." if len(values) < 30 else None)
-        return
-    axes.plot(steps, values, color=color, lw=0.7, alpha=0.25)
-    kernel = np.ones(width) / width
-    axes.plot(
-        steps[width // 2 :][: len(values) - width + 1],
-        np.convolve(values, kernel, "valid"),
-        color=color,
-        lw=1.4,
-        label=label,
-    )
-
-
-def _finish(axes: "Axes", curves: Sequence[np.ndarray], label: str, legend: bool) -> None:
-    """Scale and labels: logarithmic where all is positive and spans a decade or more."""
-    every = np.concatenate([np.asarray(x, np.float64).reshape(-1) for x in curves]) if curves else np.ones(1)
-    fine = every[np.isfinite(every)]
-    if len(fine) and fine.min() > 0 and fine.max() > 10 * fine.min():
-        axes.set_yscale("log")
-    axes.set_ylabel(label)
-    if legend:
-        axes.legend()
-
-
-def values(schedule: Callable[[Any], Any], steps: np.ndarray) -> np.ndarray:
-    """A schedule's values at whole steps (n,), in one program where it is a function of arrays."""
-    try:
-        return np.asarray(jax.jit(jax.vmap(schedule))(jnp.asarray(steps)), np.float64)
-    except (TypeError, ValueError):  # a function of Python's numbers, which says itself what is wrong with it
-        return np.array([float(schedule(int(t))) for t in steps])
-
-
-def _some(steps: int, most: int = 2000) -> np.ndarray:
-    """Steps to draw, at most so many."""
-    return np.unique(np.linspace(0, steps - 1, min(steps, most)).astype(int))
+    return drawn(draw, (7.4, height), path)

@@ -156,7 +156,7 @@ WRONG = {
     "batch_by_name": Wrong(lambda: adaptx.train_step(loss, S())(P, S().init(P), x=X), TypeError,
         "a training step takes (params, state, *batch), got the keyword 'x'; pass the batch by position, …"),
     "batch_missing": Wrong(lambda: trained(lambda p, x: loss(p)), TypeError,
-        "loss_fn is called as loss_fn(params, *batch), got 0 batch arguments, which it does not take (…'x'); pass as many …"),
+        "loss_fn is called as loss_fn(params, *batch), got 0 batch arguments, which it … (…'x'); pass as many …"),
     "donated": Wrong(reused, RuntimeError,
         "the buffers of params were donated to an earlier step and are gone; go on with what it returned."),
     "extra": Wrong(lambda: adaptx.train_step(loss, S(), extra={"h": 3}), TypeError,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import adaptx
-from adaptx import plots
+from adaptx import drawing, plots
 from adaptx.training.history import History, Series
 from runs import P, X, Y, loss
 
@@ -79,7 +79,7 @@ def test_a_finder():
 
 
 def test_hues_are_as_many_as_curves_may_be():
-    assert len(set(plots.COLORS)) == len(plots.COLORS) == 9
+    assert len(set(drawing.COLORS)) == len(drawing.COLORS) == 9
 
 
 def test_a_finder_of_nothing_finite_is_drawn():

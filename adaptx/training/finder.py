@@ -15,6 +15,7 @@ from jaxtyping import Array, PyTree
 from .. import plots
 from ..checks import number, whole
 from ..controllers.constant import Constant
+from ..drawing import values_at
 from ..engine.optimizer import Optimizer
 from ..engine.tree import Frozen
 from ..values import is_scheduled
@@ -158,7 +159,7 @@ def held(opt: PyTree) -> PyTree:
 def largest(schedule: Any) -> float:
     """The largest value of a schedule: of its first thousand steps, and of a thousand more up to ten million."""
     steps = [*range(1000), *np.geomspace(1000, 1e7, 1000).astype(int)]
-    return float(plots.values(schedule.schedule, np.array(steps)).max())
+    return float(values_at(schedule.schedule, np.array(steps)).max())
 
 
 def at_rate(given: Given, rate: Array) -> Given:
