@@ -56,7 +56,8 @@ def fit(
         loss_fn: loss_fn(params, *batch) -> a scalar loss, or (loss, aux) with has_aux. If it has an argument `rng`, it
             is called with another random key, rng=key, at every step, which depends on seed and step alone.
         opt: an adaptx optimizer, or any optax transformation.
-        params: a tree; leaves that are not arrays are carried along.
+        params: a tree; leaves that are no arrays of floats are carried along, except under an optimizer of another
+            library, which is given them all.
         data: arrays with rows along their first axes, such as (x, y) or {"x": x}, all rows of which are taken in
             another order in every epoch, by seed; or a function of the step, counted from 0; or an iterable of
             minibatches: a list or a loader begins anew at its end, an iterator ends the training. A minibatch that is

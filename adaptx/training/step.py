@@ -36,7 +36,7 @@ def train_step(
     """A jitted training step: (params, state, *batch) -> (params, state, metrics).
 
     params and state are donated: use what comes back, not what went in. Leaves of params that are not arrays
-    (functions, strings, None) are carried along.
+    (functions, strings, None) are carried along, except under an optimizer of another library, which is given them.
 
     Args:
         loss_fn: loss_fn(params, *batch) -> a scalar loss, or (loss, aux) with has_aux.
@@ -46,8 +46,8 @@ def train_step(
         extra: what the optimizer requires besides the loss (`opt.requires`), by name, as functions of (params, *batch)
             or as `hutchinson` and `gauss_newton_bartlett` make them: {"hessian": adaptx.hutchinson(loss_fn, every=10)}.
         accumulate: in how many micro-batches the batch is taken, one after another, or what `adaptx.micro_batches`
-            gives; one step of the optimizer on their mean loss and gradient, summed in f32. What extra gives is their
-            mean as well; aux is stacked.
+            gives; one step of the optimizer on their mean loss and gradient, summed in f32 or wider. What extra gives
+            is their mean as well; aux is stacked.
         rng: a seed or a random key, with which loss_fn is called as loss_fn(params, *batch, rng=key): another key at
             every step (fold_in with the state's step number) and, of several, for every micro-batch. A training that
             goes on from a saved state draws what it would have drawn.
