@@ -19,6 +19,8 @@ from .wrappers.layers import Layers
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+MOST_STEPS = 2**31 - 1
+
 
 def history(history: Mapping[str, np.ndarray], path: str | os.PathLike | None = None) -> "Figure":
     """Loss (with an evaluated "loss"), what else was evaluated, and the learning rate.
@@ -86,6 +88,8 @@ def schedule(schedule: Callable[[Any], Any] | float, steps: int, path: str | os.
         path: where to write the picture; None for nowhere.
     """
     whole("steps", steps, 1)
+    if steps > MOST_STEPS:
+        raise ValueError(f"steps must be at most {MOST_STEPS}, where the counter of steps ends, got {steps}.")
     at = some(steps)
     values = values_at(schedule, at) if callable(schedule) else np.full(len(at), schedule)
 

@@ -364,6 +364,7 @@ WRONG = {
     ),
     "eval_fn": ({"eval_fn": 3}, TypeError, "eval_fn must be a function of params"),
     "eval_fn's result": ({"eval_fn": lambda p: p["w"], "steps": 1}, TypeError, r"got .* of shape \(5, 5\); reduce it"),
+    "state": ({"state": "x"}, TypeError, "state must be what opt returned"),
     "eval_every alone": ({"eval_every": 2}, TypeError, "is for eval_fn, which is None"),
     "empty data": ({"data": []}, ValueError, "data ended before the first step"),
     "None as data": ({"data": lambda t: None}, TypeError, r"data\(0\) returned None"),

@@ -60,6 +60,8 @@ def test_a_schedule():
     np.testing.assert_allclose(curves(figure.axes[0]).popitem()[1][:, 1], [1.0, *np.sqrt(np.arange(1, 10))], rtol=1e-6)
     with pytest.raises(ZeroDivisionError):
         plots.schedule(lambda t: 1 / int(t), 10)
+    with pytest.raises(ValueError, match="steps must be at most 2147483647"):
+        plots.schedule(0.1, 2**33)
     with pytest.raises(ValueError, match="steps must be an integer ≥ 1"):
         plots.schedule(0.1, 0)
 

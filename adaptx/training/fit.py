@@ -112,6 +112,8 @@ def fit(
     )
     arrays, rest = split(params)
     check_not_donated(arrays, state)
+    if state is not None and not all(map(is_array, jax.tree.leaves(state))):
+        raise TypeError(f"state must be what opt returned or opt.init(params), got {type(state).__name__}; pass that.")
     state = opt.init(params) if state is None else state
     guarded = not skips(state) if nonfinite is None else one_of("nonfinite", nonfinite, ("stop", "ignore")) == "stop"
     horizons(state if eval_fn is not None else None)  # before any step, whether there is something to evaluate
