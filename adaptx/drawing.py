@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 if TYPE_CHECKING:
@@ -115,14 +113,6 @@ def finished(axes: "Axes", curves: Sequence[np.ndarray], label: str, legend: boo
     axes.set_ylabel(label)
     if legend:
         axes.legend()
-
-
-def values_at(schedule: Callable[[Any], Any], steps: np.ndarray) -> np.ndarray:
-    """A schedule's values at whole steps (n,), in one program where it is a function of arrays."""
-    try:
-        return np.asarray(jax.jit(jax.vmap(schedule))(jnp.asarray(steps)), np.float64)
-    except (TypeError, ValueError):  # a function of Python's numbers, which says itself what is wrong with it
-        return np.array([float(schedule(int(t))) for t in steps])
 
 
 def some(steps: int, most: int = 2000) -> np.ndarray:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checks import whole
-from .drawing import COLORS, MOST_LABELS, PALE, colored, curve, drawn, finished, labelled, some, steps_of, values_at
+from .drawing import COLORS, MOST_LABELS, PALE, colored, curve, drawn, finished, labelled, some, steps_of
+from .schedule_value import values_at
 from .wrappers import layers as read_layers
 from .wrappers.layers import Layers
 

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from .checks import number
@@ -131,3 +132,11 @@ def product(first: Number | Curve, second: Number | Curve) -> Curve:
 
 def _at(factor: Number | Curve, t: jax.Array) -> jax.Array:
     return factor(t) if callable(factor) else jnp.asarray(factor)
+
+
+def values_at(schedule: Callable[[Any], Any], steps: np.ndarray) -> np.ndarray:
+    """A schedule's values at whole steps (n,), in one program where it is a function of arrays."""
+    try:
+        return np.asarray(jax.jit(jax.vmap(schedule))(jnp.asarray(steps)), np.float64)
+    except (TypeError, ValueError):  # a function of Python's numbers, which says itself what is wrong with it
+        return np.array([float(schedule(int(t))) for t in steps])

@@ -27,6 +27,7 @@ def broken():
 def folder(tmp_path, monkeypatch):
     (tmp_path / "ranged.py").write_text(textwrap.dedent(PROBLEM), "utf-8")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("COLUMNS", "120")
     return tmp_path
 

@@ -9,7 +9,7 @@ Rolinek & Martius, "L4: practical loss-based stepsize adaptation for deep learni
 Algorithm 1. Losses must be positive.
 Departs from the paper in: the rate is not allowed to turn negative, and is bounded by max_lr.
 When not: without max_lr, where noise keeps the loss above its least while slopes vanish: the rate grows without end, on
-a noisy quadratic by four orders of magnitude within 10,000 steps.
+a noisy quadratic by five orders of magnitude within 10,000 steps.
 """
 
 from typing import NamedTuple

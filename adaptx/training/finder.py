@@ -15,9 +15,9 @@ from jaxtyping import Array, PyTree
 from .. import plots
 from ..checks import number, whole
 from ..controllers.constant import Constant
-from ..drawing import values_at
 from ..engine.optimizer import Optimizer
 from ..engine.tree import Frozen
+from ..schedule_value import values_at
 from ..values import is_scheduled
 from ..wrappers.inside import optimizers_in
 from .fit import takes_rng
